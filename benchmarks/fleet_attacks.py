@@ -48,8 +48,8 @@ from seg_mia.membership.fleet import (
 from seg_mia.membership.fleet.arrays import informative
 from seg_mia.membership.fleet.confidences import NAMES, Confidences, CrossEntropy
 from seg_mia.membership.fleet.ratios import Population
-from seg_mia.membership.fleet.recipe import FleetAttack
 from seg_mia.membership.fleet.regions import REGIONS
+from seg_mia.membership.fleet.scoring import FleetAttack
 from seg_mia.membership.fleet.vectors import Density
 from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.metrics.labels import IGNORE
@@ -203,7 +203,7 @@ def attacks(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
 
 def parts(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
     """Yield the attacks on maps of cells, on parts of the image, and on labels alone."""
-    cells = leveled(informative(signals.cells))
+    cells = leveled(signals.cells[:, :, informative(signals.cells)])
     yield f"dense LiRA, {cells.shape[2]} cells", cells, dense_lira
     yield f"{cells.shape[2]} cells, LiRA, separate", cells, lira_vector
     rows = dict(zip(REGIONS, np.moveaxis(signals.regions, 2, 0), strict=True))

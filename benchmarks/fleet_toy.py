@@ -30,7 +30,7 @@ from seg_mia.membership.fleet import (
     standardised,
 )
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
-from seg_mia.membership.fleet.recipe import FleetAttack
+from seg_mia.membership.fleet.scoring import FleetAttack
 
 Values = NDArray[np.float64]
 World = Literal["one", "varying", "heavy", "difficult"]

@@ -18,6 +18,7 @@ from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file
 from seg_mia.config.options import Option
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.identities import identities
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.executors.base import Executor
@@ -156,7 +157,7 @@ def recipe_attack(name: str) -> Membership:
 def audited_recipe(
     attacks: Mapping[str, Membership],
     networks: Sequence[TrainedModel],
-    salt: bytes,
+    private: Path,
     *,
     subgroups: Sequence[str] = (),
     row: int = 0,
@@ -168,9 +169,9 @@ def audited_recipe(
     Args:
         attacks: attacks on numbers, by name.
         networks: from `open_fleet`.
-        salt: as in `recipe_results`, also for the further arguments.
+        private: folder of the salt of the patients' hashes, and of the table that leads back from them.
         subgroups: as in `fleet_signals`.
-        row: as there.
+        row: as in `recipe_results`, also for the further arguments.
         defence: as there.
         folder: as there.
 
@@ -181,7 +182,8 @@ def audited_recipe(
     signals = fleet_signals(attacks, networks, device, subgroups=subgroups)
     for number in signals.untrained:
         log.warning("network %d of the fleet did not train and is left out", number)
-    return recipe_results(attacks, signals, salt, row=row, defence=defence, folder=folder)
+    hashes = identities(signals.groups.tolist(), private)
+    return recipe_results(attacks, signals, hashes, row=row, defence=defence, folder=folder)
 
 
 def opened(first: RunRequest, modules: DataModules) -> SegmentationData:

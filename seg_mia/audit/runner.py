@@ -21,9 +21,9 @@ from seg_mia.audit.settings import Settings, VictimRow
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
-from seg_mia.callbacks.card import own_salt
 from seg_mia.checkpoint import network_spec, read_card
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.identities import identity_folder
 from seg_mia.defences.canaries import Canaries
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import Plan, plan
@@ -101,7 +101,8 @@ class AuditRunner:
         if step.kind == "folds":
             return [network for network in [self._trained(step)[0]] if isinstance(network, Future)]
         if step.kind == "recipe":
-            return [network for network in self._fleet(step) if isinstance(network, Future)]
+            networks = [self._first_victim(), *self._fleet(step)]
+            return [network for network in networks if isinstance(network, Future)]
         if step.kind not in {"utility", "attack"}:
             return []
         victim, shadows = self._trained(step)
@@ -247,6 +248,11 @@ class AuditRunner:
         """Return the fleet of a step's row."""
         return self.networks[0, "network", self.rows[step.row].training_key]
 
+    def _first_victim(self) -> Network:
+        """Return the victim whose salt hashes the patients' names of the whole audit."""
+        (victim,) = self.networks[0, "victim", self.rows[0].training_key]
+        return victim
+
     def _add_recipe(self, step: AuditStep) -> None:
         """Audit the recipe of a row, by the audit's attacks on numbers."""
         row, folders = self.rows[step.row], list(map(_folder, self._fleet(step)))
@@ -257,7 +263,7 @@ class AuditRunner:
         self.recipes += audited_recipe(
             on_numbers(listed),
             networks,
-            own_salt(folders[0]),
+            identity_folder(str(_folder(self._first_victim())), Path(self.settings.runs)),
             subgroups=self.settings.fleet.subgroups,
             row=step.row,
             defence=row.label,

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,15 +12,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 import seg_mia
-from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.seen_samples import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
 from seg_mia.config.spec import OWN, ClassSpec, check_spec, class_paths, is_plain, paths_to_trust, restorable
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.fingerprint import hashed
+from seg_mia.data.identities import own_salt
 from seg_mia.errors import InputError
-from seg_mia.runs import SALT
 
 
 def spec_of(component: LightningModule | LightningDataModule) -> ClassSpec:
@@ -178,19 +175,6 @@ def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[
         "digest": hashlib.sha256(content).hexdigest(),
         **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
     }
-
-
-def own_salt(folder: Path) -> bytes:
-    """Return the salt stored beside a run, created at the first call.
-
-    Without it, the hashed ids in a checkpoint do not reveal its training samples.
-    """
-    file = folder / SALT
-    if not file.exists():
-        # Another rank may be first; all of them must read the same salt.
-        with written_whole(file, mode=0o600, overwrite=False) as salt:
-            salt.write(secrets.token_hex(16).encode())
-    return bytes.fromhex(file.read_text())
 
 
 def check_data(

@@ -83,7 +83,7 @@ class CertificateResults(ImageResults):
         self.summary = self._summary(data, index.tolist(), values)
         write_json(folder / "summary.json", self.summary.plain())
         sheet = draw(TITLES, self.rows, self.names)
-        write_bytes(folder / "panel.png", png(sheet))
+        write_bytes(folder / "panel.png", png(sheet, self.names))
         show(trainer, "certificate/panel", sheet, 0)
 
     def _summary(

@@ -86,7 +86,7 @@ def _write_exposed(trainer: Trainer, folder: Path, samples: SignalSamples, score
             show(trainer, f"membership/{kind.replace(' ', '_')}", exposed_sheet(tiles, ids), 0)
         rows += tiles
         names += ids
-    write_bytes(folder / "exposed.png", png(exposed_sheet(rows, names)))
+    write_bytes(folder / "exposed.png", png(exposed_sheet(rows, names), names))
 
 
 def _tiles(samples: SignalSamples, scores: Scores, position: int, kind: str) -> list[Tile]:

@@ -193,7 +193,7 @@ class PerturbationResults(ImageResults):
         write_json(folder / "summary.json", self.summary.plain())
         if self.rows:
             titles = [title.format(mask=self.mask) for title in TITLES]
-            write_bytes(folder / "panel.png", png(draw(titles, self.rows, self.names)))
+            write_bytes(folder / "panel.png", png(draw(titles, self.rows, self.names), self.names))
             for page, row in enumerate(range(0, len(self.rows), PAGE)):
                 sheet = draw(titles, self.rows[row : row + PAGE], self.names[row : row + PAGE])
                 show(trainer, "attack/panel", sheet, page)

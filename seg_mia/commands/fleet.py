@@ -19,7 +19,6 @@ from seg_mia.audit.fleet import (
     train_fleet,
 )
 from seg_mia.audit.stage_cache import StageCache, StageResult
-from seg_mia.callbacks.card import own_salt
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file, known, named
 from seg_mia.config.options import options_in, taken
@@ -142,7 +141,7 @@ def _audited(
     folders = [stage.folder for stage in stages]
     networks = open_fleet(folders, cache.modules, first, trust=settings.trust)
     results = audited_recipe(
-        settings.attacks, networks, own_salt(folder), subgroups=settings.subgroups, folder=str(folder)
+        settings.attacks, networks, folder, subgroups=settings.subgroups, folder=str(folder)
     )
     write_recipes(folder, results)
     lines = [line for result in results for line in recipe_headline(result)]

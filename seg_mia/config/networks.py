@@ -37,6 +37,42 @@ def without_replaced(
     return kept
 
 
+def last_networks(options: Sequence[Option], *, tell: Callable[[str], object] | None = None) -> list[Option]:
+    """Return options without those of a network that a later option replaces by one of another class.
+
+    Args:
+        options: of a command line, in reading order.
+        tell: called with a line for each replaced network that had arguments.
+    """
+    kept = list[Option]()
+    for option in options:
+        kind, keys = class_of(_at(option)), _keys(option)
+        stated = [class_of(_at(former)) for former in kept if _keys(former) == keys]
+        old = next((former for former in reversed(stated) if former), None)
+        if kind and old and not is_same(kind, old):
+            below = [former for former in kept if _keys(former)[: len(keys)] == keys]
+            names = {_keys(former)[-1] for former in below if _keys(former) != keys}
+            names |= {name for former in below for name in _names(_below(_at(former), ("init_args",)))}
+            if names and tell is not None:
+                tell(f"{option.flag}: the network is {kind}; left out of {old}: {', '.join(sorted(names))}")
+            kept = [former for former in kept if former not in below]
+        kept.append(option)
+    return kept
+
+
+def _keys(option: Option) -> list[str]:
+    """Return the dotted name of what an option is about, without `init_args` and a last `class_path`."""
+    keys = [key for key in option.name.split(".") if key != "init_args"]
+    return keys[:-1] if keys[-1:] == ["class_path"] else keys
+
+
+def _at(option: Option) -> object:
+    """Return what an option states about the network that it names; None for anything else."""
+    keys = _keys(option)
+    is_network = keys[:2] == ["model", "network"] and not set(keys[2:]) - {"network"}
+    return described(option.value) if is_network and option.value is not None else None
+
+
 def _replaced(
     layers: list[Layer], spec: object, source: str, tell: Callable[[str], object] | None
 ) -> list[Layer]:
@@ -69,13 +105,8 @@ def is_same(kind: str, other: str) -> bool:
 
 def _stated(option: Option) -> object:
     """Return what an option states about the task's network, as a config would; None for anything else."""
-    keys = [key for key in option.name.split(".") if key != "init_args"]
-    if keys[-1:] == ["class_path"]:
-        keys.pop()
-    if keys[:2] != ["model", "network"] or set(keys[2:]) - {"network"} or option.value is None:
-        return None
-    spec = described(option.value)
-    for _ in keys[2:]:
+    spec = _at(option)
+    for _ in _keys(option)[2:] if spec is not None else ():
         spec = {"init_args": {"network": spec}}
     return spec
 

@@ -7,7 +7,9 @@ which low false positive rates depend. Only the numbers are stored, never logits
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
+from warnings import catch_warnings
 
 import numpy as np
 import torch
@@ -26,6 +28,10 @@ from seg_mia.models.prompts import prompts_from
 from seg_mia.runs import run_of
 
 FOLDER: Final = "signals"
+DAMAGES: Final = (
+    FileNotFoundError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TokenError, UserWarning,
+)  # fmt: skip
+"""What NumPy raises of a missing or damaged file, or says of one of another version."""
 Values = NDArray[np.float64]
 
 
@@ -59,7 +65,7 @@ def signal_values(
     mirrored = mirrored_axes(augment, axes=data.cached.masks.ndim - 1)
     axes = [mirrored if signal.mirrors else ((),) for signal in signals]
     files = [_file(side, signal, turns, data, indices) for signal, turns in zip(signals, axes, strict=True)]
-    values = [_read(file, len(indices)) for file in files]
+    values = [read_signal(file, len(indices)) for file in files]
     missing = [number for number, known in enumerate(values) if known is None]
     if missing:
         computed = _computed(side, [(signals[i], axes[i]) for i in missing], data, indices, device)
@@ -101,13 +107,13 @@ def _paths(signal: Signal) -> list[str]:
     return [_described(signal)[0], *nested]
 
 
-def _read(file: Path | None, count: int) -> Values | None:
-    """Return cached values; None if there are none, or damaged ones."""
+def read_signal(file: Path | None, count: int) -> Values | None:
+    """Return the cached values of `count` samples; None if there are none, or damaged ones."""
     if file is None:
         return None
-    with suppress(FileNotFoundError, ValueError, EOFError):
+    with suppress(*DAMAGES), catch_warnings(action="error"):
         values: Values = np.load(file, allow_pickle=False)
-        if len(values) == count and values.dtype == np.float64:
+        if values.ndim and len(values) == count and values.dtype == np.float64:
             return values
     return None
 

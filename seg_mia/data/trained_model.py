@@ -27,6 +27,7 @@ class TrainedModel:
         built: class and arguments of the network as plain values.
         unseen: members not used in its training, as data-set indices.
         privacy: plain values of its guarantee of differential privacy; None without.
+        initial: the same network before its first training step; None if it is unknown.
     """
 
     load: Callable[[], nn.Module]
@@ -35,6 +36,7 @@ class TrainedModel:
     built: Any = None
     unseen: tuple[int, ...] = ()
     privacy: Any = None
+    initial: "TrainedModel | None" = None
 
     @property
     def network(self) -> nn.Module:

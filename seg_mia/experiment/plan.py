@@ -11,6 +11,7 @@ from typing import Literal
 from seg_mia.checkpoint import Card, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named
+from seg_mia.config.networks import last_networks
 from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
 from seg_mia.errors import InputError
@@ -189,7 +190,8 @@ def _training(request: RunRequest) -> Plan:
             request.bundle, layers, request.options, adopts=request.verb == "adopt", trust=request.trust
         )
         layers.append(Layer(inline(content), content))
-    options = with_defences(request.options, layers, request.defences)
+    options = last_networks(request.options, tell=_tell_once)
+    options = with_defences(options, layers, request.defences)
     if last_value(layers, "resume"):
         raise InputError("resume must be given on the command line, not in a config: fit --resume RUN")
     _check_seed(layers, options)

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,12 @@ from numpy.typing import NDArray
 from seg_mia.checkpoint import drop_optimiser, network_spec
 from seg_mia.data.altered import COLUMN, UNALTERED
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.fingerprint import hashed
 from seg_mia.data.predictions import is_reproducible
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
-from seg_mia.experiment.trained_networks import unseen_of
+from seg_mia.experiment.trained_networks import initial_of, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.arrays import informative, standardised, untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
@@ -29,7 +29,7 @@ from seg_mia.membership.fleet.curve import network_curve
 from seg_mia.membership.fleet.many_runs import many_runs_bound
 from seg_mia.membership.fleet.recipe import by_patient
 from seg_mia.membership.label_signals import of_classes
-from seg_mia.membership.signals import ImageDice, ImageLoss
+from seg_mia.membership.signals import ImageDice, ImageLoss, Signal
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST, read_run
@@ -60,6 +60,8 @@ class FleetSignals:
         untrained: numbers of the networks left out as not trained (`untrained_networks`), none of them in the
             other fields.
         privacy: the guarantee that holds for all networks, the weakest; None if some has none.
+        initial: signals of each attack, as `values`, of the same networks before their first training step;
+            empty where one is unknown or cannot be built.
     """
 
     ids: NDArray[np.str_]
@@ -70,6 +72,7 @@ class FleetSignals:
     columns: Mapping[str, Sequence[str]]
     untrained: tuple[int, ...] = ()
     privacy: DPGuarantee | None = None
+    initial: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def altered(self) -> NDArray[np.bool_] | None:
@@ -120,6 +123,7 @@ def fleet_signals(
             f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(usable)} of {len(fleet)} are "
             "trained; raise --count"
         )
+    kept = [network for network, left_out in zip(fleet, failed, strict=True) if not left_out]
     return FleetSignals(
         ids=np.array([source.ids[i] for i in pool]),
         groups=np.array([source.groups[i] for i in pool]),
@@ -128,7 +132,8 @@ def fleet_signals(
         dice=dice[~failed],
         columns=columns,
         untrained=tuple(np.flatnonzero(failed).tolist()),
-        privacy=_weakest([network for network, left_out in zip(fleet, failed, strict=True) if not left_out]),
+        privacy=_weakest(kept),
+        initial=_initial(list(attacks), kept, signals[1:], pool, device),
     )
 
 
@@ -151,7 +156,7 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
     privacy = signals.privacy
     if privacy is None or privacy.delta is None or not privacy.noise:
         return None
-    usable = informative(values) if values.ndim == 3 else values
+    usable = values[:, :, informative(values)] if values.ndim == 3 else values
     compared, inside, names = by_patient(standardised(usable), signals.inside, signals.groups)
     compared = compared.mean(axis=2) if compared.ndim == 3 else compared
     delta, gaussian = privacy.delta, (privacy.rate or 0.0) >= 1
@@ -162,6 +167,29 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
         delta=delta,
         unit="image" if len(names) == len(signals.groups) else "patient",
     )
+
+
+def _initial(
+    names: Sequence[str],
+    fleet: Sequence[TrainedModel],
+    signals: Sequence[Signal],
+    pool: NDArray[np.int64],
+    device: torch.device,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the signals of networks before their first step, queried as the networks themselves."""
+    rows = list[list[NDArray[np.float64]]]()
+    for network in fleet:
+        if network.initial is None:
+            return {}
+        try:
+            row = signal_values(
+                network.initial, signals, fleet[0].data, pool, device, augment=network.data.augment
+            )
+        except InputError as error:
+            log.warning("the control by untrained networks is left out: %s", error)
+            return {}
+        rows.append(row)
+    return {name: -np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
 
 
 def without_untrained(shadows: Sequence[TrainedModel], device: torch.device) -> list[TrainedModel]:
@@ -246,6 +274,8 @@ def keep_signals(
 ) -> None:
     """Cache the signals of a fleet's trained network on its pool: all attacks by the fleet need them.
 
+    Those of the network before its first step are cached, too, for the control of the recipe's audit.
+
     Args:
         file: its checkpoint.
         task: the training's task, with the same weights.
@@ -260,6 +290,10 @@ def keep_signals(
         return
     kept = [of_classes(signal, data.source.classes) for signal in KEPT]
     signal_values(side, kept, data, pool_of(side), task.device, augment=data.augment)
+    initial = initial_of(card, data, file, trust=trust)
+    if initial is not None:
+        with suppress(InputError):  # the audit says why its control is left out
+            signal_values(initial, kept, data, pool_of(side), task.device, augment=data.augment)
 
 
 def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
@@ -277,7 +311,7 @@ def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
 def recipe_results(
     attacks: Mapping[str, Membership],
     signals: FleetSignals,
-    salt: bytes,
+    hashes: Mapping[str, str],
     *,
     row: int = 0,
     defence: str = "none",
@@ -288,7 +322,7 @@ def recipe_results(
     Args:
         attacks: as given to `fleet_signals`.
         signals: from `fleet_signals`.
-        salt: of the hashes of patients' names, 16 to 64 bytes.
+        hashes: salted hash of each patient's name, such as of `seg_mia.data.identities.identities`.
         row: row of an audit's comparison.
         defence: name of the recipe in tables.
         folder: folder of the results' files.
@@ -303,7 +337,11 @@ def recipe_results(
         arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.pooled
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
         audit = recipe_audit(
-            *arrays, standardise=standardise, columns=signals.columns, altered=signals.altered
+            *arrays,
+            standardise=standardise,
+            columns=signals.columns,
+            altered=signals.altered,
+            initial=signals.initial.get(name),
         )
         least_in = needs.count if needs.sampling == "online" else 0
         curve = (
@@ -317,7 +355,7 @@ def recipe_results(
                 name=name,
                 sampling=attack.scorer.attacker if needs.queries_judged else None,
                 attacker_knowledge=attack.attacker_knowledge,
-                ids=hashed(audit.patients, salt),
+                ids=[hashes[name] for name in audit.patients],
                 row=row,
                 defence=defence,
                 utility=utility,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from seg_mia.callbacks.card import check_data
@@ -31,6 +32,8 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.idle import without_idle
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
+from seg_mia.models.weights import load_encoder, load_state
+from seg_mia.models.wrapper import bare
 
 
 def load_shadow(
@@ -93,7 +96,13 @@ def load_shadow(
         check_members(own_data, f"shadow {found.file}")
     load = partial(loaded, found, trust=trust)
     return TrainedModel(
-        load, own_data, found.file, network_spec(card), unseen_of(card, own_data), card.privacy
+        load,
+        own_data,
+        found.file,
+        network_spec(card),
+        unseen_of(card, own_data),
+        privacy=card.privacy,
+        initial=initial_of(card, own_data, found.file, trust=trust),
     )
 
 
@@ -102,6 +111,43 @@ def loaded(found: Shadow, *, trust: Collection[str]) -> nn.Module:
     network = build(network_spec(found.card), trust=trust)
     load_weights(network, read(found.file), found.file)
     return network
+
+
+def initial_of(
+    card: Card, data: SegmentationData, file: Path, *, trust: Collection[str]
+) -> TrainedModel | None:
+    """Return a checkpoint's network before its first training step: encoder weights and random others.
+
+    The random weights are drawn anew from the seed of the training: others than those that it began with, of
+    the same distribution.
+
+    Args:
+        card: checked metadata.
+        data: the network's half of the data.
+        file: the checkpoint, beside which signals are cached.
+        trust: class paths outside seg_mia allowed in the metadata.
+
+    Returns:
+        None for a network that was trained elsewhere.
+    """
+    if adopted(card):
+        return None
+    spec, given = network_spec(card), card.model["init_args"]
+    first = {name: given.get(name) for name in ("encoder_weights", "weights", "weights_key")}
+    seed = (card.training or {}).get("seed")
+    begun: dict[str, Any] = {"seed": seed if isinstance(seed, int) else 0, **first}
+
+    def load() -> nn.Module:
+        with isolate_rng():
+            torch.manual_seed(begun["seed"])
+            network = build(spec, trust=trust)
+        if begun["encoder_weights"] is not None:
+            load_encoder(bare(network), begun["encoder_weights"])
+        if begun["weights"] is not None:
+            load_state(bare(network), begun["weights"], begun["weights_key"])
+        return network
+
+    return TrainedModel(load, data, file, [spec, begun])
 
 
 def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[TrainedModel]:

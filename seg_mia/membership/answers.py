@@ -32,6 +32,9 @@ class Answers:
             Other samples are only queried, such as the victim's samples on a shadow model.
         signal: float64 (n, ...), or maps. Lower numbers indicate members.
         features: statistics of images and masks, float64 (n, features), for scorers that use them.
+
+    Raises:
+        InputError: fields of different lengths.
     """
 
     ids: NDArray[np.str_]
@@ -40,6 +43,15 @@ class Answers:
     judged: Members
     signal: Values | Maps
     features: Values | None = None
+
+    def __post_init__(self) -> None:
+        rows = (self.groups, self.members, self.judged, self.signal)
+        lengths = [len(field) for field in (*rows, *([] if self.features is None else [self.features]))]
+        if set(lengths) != {len(self.ids)}:
+            raise InputError(
+                f"a network must have a signal for each of {len(self.ids)} samples, and each sample a group "
+                f"and a membership, got {', '.join(map(str, lengths))}; query it again"
+            )
 
     @property
     def numbers(self) -> Values:
@@ -139,7 +151,7 @@ def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values
         signals float64 (networks, n, ...) and the matrix of membership bool (networks, n).
 
     Raises:
-        InputError: no network, or one not queried on a sample.
+        InputError: no network, one not queried on a sample, or networks with different signals.
     """
     if not networks:
         raise InputError("at least one network is needed, got none; name a shadow")
@@ -148,12 +160,20 @@ def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values
         rows = rows_of(ids, answers)
         signals.append(answers.numbers[rows])
         members.append(answers.members[rows])
+    if len({values.shape for values in signals}) > 1:
+        shapes = ", ".join(sorted({str(values.shape) for values in signals}))
+        raise InputError(f"networks must give the same signals of each sample, got {shapes}; query again")
     return np.stack(signals), np.stack(members)
 
 
 def rows_of(ids: NDArray[np.str_], answers: Answers) -> NDArray[np.int64]:
-    """Return the rows of some samples in a network's signals, (n,); InputError if one is missing."""
+    """Return the rows of some samples in a network's signals, (n,); InputError if one is missing or twice."""
     position: dict[str, int] = {name: row for row, name in enumerate(answers.ids.tolist())}
+    if len(position) < len(answers.ids):
+        raise InputError(
+            f"samples must have different names, {len(answers.ids) - len(position)} of {len(answers.ids)} "
+            "repeat another one's; rename them"
+        )
     try:
         return np.array([position[name] for name in ids.tolist()], dtype=np.int64)
     except KeyError as error:

@@ -263,13 +263,13 @@ class Calibrated(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return `calibrated`."""
-        numbers, seen = answered(victim.ids, shadows)
+        numbers, members = answered(victim.ids, [victim, *shadows])
+        seen = members[1:]
         self.needs.check(seen)
         networks = np.array([-1, *range(len(shadows))])
-        target, *others_levels = self._level(np.concatenate([victim.numbers[None], numbers]), networks)
-        levels = np.stack(others_levels)
-        scores = calibrated(target, levels, seen)
-        others = in_turn(-levels, seen, self._numbered, _answered)
+        levels = self._level(numbers, networks)
+        scores = calibrated(levels[0], levels[1:], seen)
+        others = in_turn(-levels[1:], seen, self._numbered, _answered)
         chances = null_chances(scores, others, seen, victim.groups)
         thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
         return Guesses(scores, self._threshold, thresholds=thresholds)

@@ -1,12 +1,13 @@
 """Features of a frozen encoder, computed once for each image of a training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
+from seg_mia.models.heads import heads
 
 OFF = "or leave out --model.cache_features"
 
@@ -14,11 +15,16 @@ OFF = "or leave out --model.cache_features"
 class FeatureCache:
     """Feature maps of a network's encoder in memory, by index of the image.
 
-    Each index must always come with the same image. Memory: all feature maps of all images, on their device.
+    Each index must always come with the same image. Memory: the feature maps that are read, of all images, on
+    their device.
 
     Args:
         encoder: frozen and deterministic; maps images (N, C, H, W) to a sequence of feature maps
             (N, D, h, w), of which the first may be the images themselves, as in smp.
+
+    Attributes:
+        unread: positions of feature maps whose values are never read (`unread_levels`): zeros of their shape
+            are served, which take no memory.
 
     Raises:
         InputError: the encoder is trained, or its answer to one image may change.
@@ -40,6 +46,7 @@ class FeatureCache:
                 f"for batch normalisation set --model.defences.batch_norm fixed, {OFF}"
             )
         self.encoder = encoder
+        self.unread: Collection[int] = ()
         self._rows = torch.zeros(0, dtype=torch.int64)
         self._maps: dict[int, tuple[Tensor, ...]] = {}
 
@@ -70,11 +77,44 @@ class FeatureCache:
             images = x[missing]
             with torch.no_grad():
                 computed = compute(images)
-            kept = computed[1:] if computed[0] is images else computed
+            first = int(computed[0] is images)
+            kept = [
+                level.new_zeros(()).expand_as(level) if number in self.unread else level
+                for number, level in enumerate(computed[first:], start=first)
+            ]
             self._maps |= zip((rows[position] for position in missing), zip(*kept, strict=True), strict=True)
-            self._image_first = len(kept) < len(computed)
+            self._image_first = first == 1
         maps = [torch.stack(level) for level in zip(*(self._maps[row] for row in rows), strict=True)]
         return [x, *maps] if self._image_first else maps
+
+
+@torch.no_grad()
+def unread_levels(network: nn.Module, encoder: nn.Module, images: Tensor) -> set[int]:
+    """Return the positions of an encoder's feature maps that no output of a network depends on.
+
+    A feature map is read if NaN in its place reach an output, which they do also through weights of 0.
+
+    Args:
+        network: the network, which is left as it was; it is queried in evaluation mode.
+        encoder: its encoder, as in `FeatureCache`.
+        images: an image or more, (N, C, H, W).
+    """
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    compute = encoder.forward
+    try:
+        maps = list(compute(images))
+        unread = set[int]()
+        for number, level in enumerate(maps):
+            served = [*maps[:number], torch.full_like(level, torch.nan), *maps[number + 1 :]]
+            encoder.forward = lambda _, served=served: served
+            if not any(bool(output.isnan().any()) for output in heads(network(images))):
+                unread.add(number)
+    finally:
+        vars(encoder).pop("forward", None)
+        for module, mode in modes.items():
+            module.training = mode
+    return unread
 
 
 def _varies(layer: nn.Module) -> bool:

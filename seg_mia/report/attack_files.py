@@ -1,11 +1,8 @@
 """Report inputs from the attacks' folders; missing files are omitted and listed."""
 
-import base64
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +12,7 @@ from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.roc import check_scores
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.robustness_verdict import robustness_evidence
+from seg_mia.report.sheets import LARGEST, Sheet, read_sheet
 from seg_mia.results.base import Measure, RunKey, Spread
 from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.exposed import extremes
@@ -22,21 +20,8 @@ from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.report import Exposed
 
-PNG = b"\x89PNG\r\n\x1a\n"
-LARGEST = 8_000_000
-"""Maximum size in bytes of a sheet embedded in a page."""
 SURE = 3
 """Number of listed samples of each kind."""
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """An embedded picture."""
-
-    label: str
-    data: str
-    width: int
-    height: int
 
 
 @dataclass
@@ -49,6 +34,21 @@ class AttackFiles:
     exposed: Sheet | None = None
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the samples that sheets show."""
+        sheets = [*self.panels, *self.certificates, *([] if self.exposed is None else [self.exposed])]
+        return [name for sheet in sheets for name in sheet.rows]
+
+    def named(self, hashes: Mapping[str, str]) -> "AttackFiles":
+        """Return these files with hashes in place of the names of samples."""
+        return replace(
+            self,
+            panels=[sheet.named(hashes) for sheet in self.panels],
+            certificates=[sheet.named(hashes) for sheet in self.certificates],
+            exposed=None if self.exposed is None else self.exposed.named(hashes),
+        )
+
 
 def gather(
     stored: StoredAudit,
@@ -56,29 +56,30 @@ def gather(
     perturbations: Sequence[PerturbationResult],
     *,
     images: bool,
+    ids: bool,
 ) -> AttackFiles:
-    """Return the files shown in a report; pictures of samples only with `images`."""
+    """Return the files shown in a report; pictures of samples only with `images`, with names with `ids`."""
     files = AttackFiles()
     for result in membership:
         _scores(stored, result, files)
     if images:
         first = first_key([*(result.key for result in membership), *(result.key for result in perturbations)])
         for panel in strongest_of_each(perturbations, first):
-            sheet = _sheet(stored, panel, "panel.png", files)
+            sheet = _sheet(stored, panel, "panel.png", files, ids=ids)
             files.panels += [] if sheet is None else [sheet]
         attack = strongest_attack(membership, first)
-        files.exposed = None if attack is None else _sheet(stored, attack, "exposed.png", files)
+        files.exposed = None if attack is None else _sheet(stored, attack, "exposed.png", files, ids=ids)
     return files
 
 
 def add_certificates(
-    stored: StoredAudit, certificates: Sequence[CertificateResult], files: AttackFiles
+    stored: StoredAudit, certificates: Sequence[CertificateResult], files: AttackFiles, *, ids: bool
 ) -> None:
-    """Add the pictures of the first seed's certificates."""
+    """Add the pictures of the first seed's certificates, with names with `ids`."""
     first = min((result.round for result in certificates), default=0)
     for result in certificates:
         if result.round == first:
-            sheet = _sheet(stored, result, "panel.png", files)
+            sheet = _sheet(stored, result, "panel.png", files, ids=ids)
             files.certificates += [] if sheet is None else [replace(sheet, label=result.title)]
 
 
@@ -169,27 +170,14 @@ def _sheet(
     result: MembershipResult | PerturbationResult | CertificateResult,
     name: str,
     files: AttackFiles,
+    *,
+    ids: bool,
 ) -> Sheet | None:
     folder = stored.locate(result.folder)
-    sheet = None if folder is None else _png(folder / name, result.label)
+    sheet = None if folder is None else read_sheet(folder / name, result.label, ids=ids)
     if sheet is None:
         files.missing.append(
-            f"{result.title}: {stored.display_path(result.folder)}/{name} is missing, damaged or larger than "
-            f"{LARGEST // 1_000_000} MB, so it is left out."
+            f"{result.title}: {stored.display_path(result.folder)}/{name} is missing, damaged, larger than "
+            f"{LARGEST // 1_000_000} MB or of an earlier version, with names in it, so it is left out."
         )
     return sheet
-
-
-def _png(file: Path, label: str) -> Sheet | None:
-    """Return an embedded PNG file, None if it is not one."""
-    try:
-        if file.stat().st_size > LARGEST:
-            return None
-        content = file.read_bytes()
-        # The sizes stand at a fixed place of the header; decoding the picture would need a library.
-        width, height = struct.unpack(">II", content[16:24])
-    except (OSError, struct.error):
-        return None
-    if not content.startswith(PNG):
-        return None
-    return Sheet(label, f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from seg_mia.data.identities import identities
 from seg_mia.report.attack_files import (
     AttackFiles,
     add_certificates,
@@ -20,24 +21,30 @@ from seg_mia.report.rules.recipe_caveats import recipe_caveats
 from seg_mia.report.rules.verdicts import verdicts
 from seg_mia.results.audit import Victim
 from seg_mia.results.recipe import without_ids
-from seg_mia.results.report import Report
+from seg_mia.results.report import Exposed, Report
 from seg_mia.results.seeds import spread_over_seeds
 from seg_mia.results.warnings import certificate_warnings
 
 
-def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
+def build(stored: StoredAudit, *, images: bool, ids: bool = False) -> tuple[Report, AttackFiles]:
     """Return the content of a report, and the files for its figures.
 
     Args:
         stored: the audit.
-        images: show images and names of samples.
+        images: show images of samples, and name those that attacks are surest of.
+        ids: name samples by their ids; by salted hashes otherwise.
+
+    Raises:
+        InputError: hashes of names that cannot be entered into the private table of the victim's run.
     """
     audit, shareable = stored.audit, stored.shareable()
-    files = gather(stored, audit.membership, audit.perturbations, images=images)
+    files = gather(stored, audit.membership, audit.perturbations, images=images, ids=ids)
     first = first_key([result.key for result in audit.membership])
     if images:
-        add_certificates(stored, audit.certificates, files)
-    surest = strongest_attack(audit.membership, first) if images else None
+        add_certificates(stored, audit.certificates, files, ids=ids)
+    surest = exposed(strongest_attack(audit.membership, first) if images else None, files.scores)
+    if not ids:
+        surest, files = _hashed(stored, surest, files)
     membership = [
         public.model_copy(update={"scores": sides(files.scores[result.folder])})
         if result.folder in files.scores
@@ -50,6 +57,7 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         created=shareable.created,
         seconds=shareable.seconds,
         images=images,
+        ids=images and ids,
         tool=shareable.tool,
         evidence=evidence(stored, shareable, files.scores),
         warnings=warnings(shareable.defences, membership, shareable.perturbations),
@@ -69,7 +77,7 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         perturbations=shareable.perturbations,
         certificates=shareable.certificates,
         seeds=spread_over_seeds([*membership, *shareable.perturbations]),
-        exposed=exposed(surest, files.scores),
+        exposed=surest,
         caveats=[
             *caveats(shareable.defences, membership, shareable.perturbations),
             *recipe_caveats(recipes),
@@ -86,6 +94,19 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
     )
     scores = {stored.display_path(folder): scored for folder, scored in files.scores.items()}
     return report, replace(files, scores=scores)
+
+
+def _hashed(
+    stored: StoredAudit, surest: Sequence[Exposed], files: AttackFiles
+) -> tuple[list[Exposed], AttackFiles]:
+    """Return samples and sheets with salted hashes in place of names, which the owner's table lists."""
+    names = [*files.names, *(name for sample in surest for name in (sample.id, sample.group))]
+    hashes = identities(names, stored.identity_folder) if names else {}
+    samples = [
+        sample.model_copy(update={"id": hashes[sample.id], "group": hashes[sample.group]})
+        for sample in surest
+    ]
+    return samples, files.named(hashes)
 
 
 def _unread_canaries(victims: Sequence[Victim]) -> list[str]:

@@ -43,7 +43,7 @@ class Outcome:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(
-            f"{message}; report takes RUN, --annex, --pdf, --no-images and --fail-on EXPR (see --help)"
+            f"{message}; report takes RUN, --annex, --pdf, --no-images, --ids and --fail-on EXPR (see --help)"
         )
 
 
@@ -54,7 +54,8 @@ def report(words: Sequence[str]) -> Outcome:
         raise InputError("--pdf prints the annex for the data protection officer; add --annex dpo")
     gates = [read_gate(text) for text in arguments.fail_on]
     folder = read_audit(arguments.run).folder
-    content = write_report(folder, images=arguments.images, annexes=arguments.annex, pdf=arguments.pdf)
+    shown = {"images": arguments.images, "ids": arguments.ids}
+    content = write_report(folder, **shown, annexes=arguments.annex, pdf=arguments.pdf)
     warned = foremost(content.victims, content.membership)
     names = [PAGE, NUMBERS]
     names += [DPO] if "dpo" in arguments.annex else []
@@ -86,7 +87,13 @@ def _parser() -> argparse.ArgumentParser:
         "--no-images",
         dest="images",
         action="store_false",
-        help="leave out all pictures and sample ids, for a report that can be shared",
+        help="leave out all pictures of samples and the hashes of their names",
+    )
+    parser.add_argument(
+        "--ids",
+        action="store_true",
+        help="name samples by their ids, for the owner alone; without it by salted hashes, which "
+        "identities.csv in the victim's run leads back to ids",
     )
     parser.add_argument(
         "--annex",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from seg_mia.data.identities import identity_folder
 from seg_mia.errors import InputError
 from seg_mia.results.audit import VERSION, AuditResult
 
@@ -34,6 +35,15 @@ class StoredAudit:
     def root(self) -> Path:
         """The folder of all runs."""
         return self.folder.parent.parent
+
+    @property
+    def identity_folder(self) -> Path:
+        """The folder of the salt that hashes names: the first victim's run; of predictions the audit's."""
+        first = min(self.audit.defences, key=lambda victim: victim.order, default=None)
+        if first is None or first.from_predictions:
+            return self.folder.parent
+        located = self.locate(first.victim)
+        return identity_folder(first.victim, self.root) if located is None else located
 
     def locate(self, named: str) -> Path | None:
         """Return the location of a folder in the audit, None if it is missing.

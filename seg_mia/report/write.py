@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, get_args
 
+from seg_mia.errors import InputError
 from seg_mia.report.annex.dpo import annex
 from seg_mia.report.annex.model_card import model_card
 from seg_mia.report.annex.pdf import print_page
@@ -20,23 +21,34 @@ KINDS: tuple[Annex, ...] = get_args(Annex)
 
 
 def write_report(
-    folder: Path, *, images: bool = True, annexes: Collection[Annex] = (), pdf: bool = False
+    folder: Path,
+    *,
+    images: bool = True,
+    ids: bool = False,
+    annexes: Collection[Annex] = (),
+    pdf: bool = False,
 ) -> Report:
     """Write `report.html`, `report.json`, annexes and `SHA256SUMS` beside `audit.json`; return the content.
 
-    Each file is written atomically. The same audit gives the same bytes, except for a PDF.
+    Each file is written atomically. The same audit gives the same bytes, except for a PDF. Hashes of samples
+    are entered into `identities.csv` of the first victim's run, which is the owner's alone.
 
     Args:
         folder: folder of the audit.
-        images: show images and names of samples; otherwise no file has a sample's picture or id.
+        images: show images of samples, and name those that attacks are surest of; otherwise no file has a
+            sample's picture or name.
+        ids: name samples by their ids, for the owner's eyes; otherwise by salted hashes.
         annexes: annexes to write: for the data protection officer, and a model card.
         pdf: also print the annex `dpo` to PDF, by an installed browser.
 
     Raises:
-        InputError: no audit there, an unreadable audit, a folder that cannot be written, or no browser.
+        InputError: no audit there, an unreadable audit, a folder that cannot be written, no browser, or `ids`
+            without `images`.
     """
+    if ids and not images:
+        raise InputError("ids name the samples of images; leave out --ids or --no-images")
     stored = read_audit(folder)
-    report, files = build(stored, images=images)
+    report, files = build(stored, images=images, ids=ids)
     numbers = json_text(report.plain())
     digest = hashlib.sha256(numbers.encode("utf-8", "surrogateescape")).hexdigest()
     texts = {NUMBERS: numbers, PAGE: page(report, files, digest)}

@@ -1,11 +1,13 @@
 """Panels of images, masks and perturbations."""
 
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.metrics.labels import IGNORE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 Pixels = NDArray[np.float32]
 
@@ -41,6 +46,10 @@ TILE, GAP = 1.9, 0.06
 """Side of a tile of a sheet, and the gap to the next one in its row, in inches."""
 _NAME, _LETTER = 28, 0.051
 """Letters of a row's name that are shown, and the length of one in inches."""
+_DPI, _COLUMN = 110, 0.45
+"""Resolution of a sheet, and the width in inches of the column that holds the names of its rows."""
+_NAMES = "seg_mia.names"
+"""Keyword of the text in a PNG file that states the names of a sheet's rows."""
 
 
 @dataclass(frozen=True)
@@ -164,23 +173,25 @@ def draw(
         side: of a tile in inches.
         legend: classes by name, whose colours are listed above the sheet instead of titles.
     """
-    name_width, title_height, note_height = 0.45, 0.35, 0.26
+    name_width, title_height, note_height = _COLUMN, 0.35, 0.26
+    names = [" ".join(name.split())[:_NAME] for name in names]  # one line, which stays in its column
     tall = [
-        max(len(name[:_NAME]) * _LETTER, *(_size(tile.pixels, side)[1] for tile in tiles))
+        max(len(name) * _LETTER, *(_size(tile.pixels, side)[1] for tile in tiles))
         for tiles, name in zip(rows, names, strict=True)
     ]
     width, height = name_width + side * len(titles), title_height + sum(tall) + note_height * len(rows)
-    figure = Figure(figsize=(width, height), dpi=110)
+    figure = Figure(figsize=(width, height), dpi=_DPI)
     for row, tiles in enumerate(rows):
         bottom = sum(tall[row + 1 :]) + note_height * (len(rows) - row)
         figure.text(
             0.08 / width,
             (bottom + tall[row] / 2) / height,
-            names[row][:_NAME],
+            names[row],
             rotation=90,
             va="center",
             ha="left",
             size=6,
+            parse_math=False,
         )
         for column, tile in enumerate(tiles):
             left = name_width + column * side
@@ -233,10 +244,47 @@ def rendered(figure: Figure) -> NDArray[np.uint8]:
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return pixels (H, W, 3) or (H, W) as a PNG file's bytes."""
-    from PIL import Image
+@dataclass(frozen=True)
+class RowNames:
+    """Names of the rows of a sheet in a PNG file.
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    Attributes:
+        column: width in pixels of the column at the left edge that holds them, and nothing else.
+        names: of the rows, from above.
+    """
+
+    column: int
+    names: list[str]
+
+
+def png(pixels: NDArray[np.uint8], names: Sequence[str] | None = None) -> bytes:
+    """Return pixels (H, W, 3) or (H, W) as a PNG file's bytes.
+
+    Args:
+        pixels: of the picture.
+        names: of the rows of a sheet of `draw`, stated in the file for `names_in`.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    buffer, text = io.BytesIO(), PngInfo()
+    if names is not None:
+        content = json.dumps({"column": int(_COLUMN * _DPI), "names": list(names)})
+        text.add_text(_NAMES, content)  # escaped by JSON, so that Latin-1 suffices
+    Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=text)
     return buffer.getvalue()
+
+
+def names_in(picture: "Picture") -> RowNames | None:
+    """Return the names that an opened PNG file states of its rows; None of another file.
+
+    Raises:
+        ValueError: a damaged statement.
+    """
+    content = picture.info.get(_NAMES)
+    if content is None:
+        return None
+    stated = json.loads(content)
+    if not isinstance(stated, dict) or set(stated) != {"column", "names"}:
+        raise ValueError(f"{_NAMES} must state column and names, got {str(stated)[:40]}; repeat the attack")
+    return RowNames(int(stated["column"]), [str(name) for name in stated["names"]])

@@ -77,15 +77,18 @@ class RecipeControls(Result):
         permuted: with the memberships exchanged between patients at random.
         members: on members of each network alone, divided by the membership in another one; None with too
             few networks.
+        untrained: with an untrained network in place of each network; None in files of an earlier version,
+            or where untrained networks cannot be built or answer all samples alike.
     """
 
     permuted: Measure
     members: Measure | None
+    untrained: Measure | None = None
 
     @property
     def given(self) -> list[Measure]:
         """Those there are."""
-        return [measure for measure in (self.permuted, self.members) if measure is not None]
+        return [measure for measure in (self.permuted, self.members, self.untrained) if measure is not None]
 
 
 class RecipeResult(Result):
@@ -265,8 +268,10 @@ def _altered(audit: AlteredAudit, resolution: float) -> AlteredSamples:
 
 
 def _controls(controls: Controls) -> RecipeControls:
-    members = None if controls.members is None else measure_of(controls.members)
-    return RecipeControls(permuted=measure_of(controls.permuted), members=members)
+    members, untrained = (
+        None if found is None else measure_of(found) for found in (controls.members, controls.untrained)
+    )
+    return RecipeControls(permuted=measure_of(controls.permuted), members=members, untrained=untrained)
 
 
 def _point(point: FewerNetworks, resolution: float) -> NetworkPoint:

@@ -86,7 +86,14 @@ class SeedSpread(Result):
 
 
 class Exposed(Result):
-    """A sample that an attack is surest of; never part of a report without images."""
+    """A sample that an attack is surest of; never part of a report without images.
+
+    Attributes:
+        kind: member or not, and how it was classified.
+        id: salted hash of the sample's id, or the id in a report with `ids`.
+        group: salted hash of the patient's name, or the name.
+        score: the attack's.
+    """
 
     kind: str
     id: str
@@ -102,7 +109,8 @@ class Report(Result):
         name: of the audit.
         created: when the audit was finished, in ISO 8601.
         seconds: that it took.
-        images: whether it shows and names samples.
+        images: whether it shows samples.
+        ids: whether it names samples by their ids; by salted hashes otherwise.
         tool: versions and machine.
         evidence: ten groups of fields, and the answer to each question by a written rule.
         warnings: what makes other numbers void, or less than they seem.
@@ -131,6 +139,7 @@ class Report(Result):
     created: str
     seconds: Number
     images: bool
+    ids: bool = False
     tool: Settings
     evidence: Evidence
     warnings: list[str]

@@ -287,8 +287,13 @@ def many_runs_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
 
 def controls_headline(controls: RecipeControls) -> str:
     """Return the line on negative controls."""
-    members = "" if controls.members is None else f", on members alone {interval(controls.members)}"
-    return f"  negative controls: memberships exchanged, AUC {interval(controls.permuted)}{members}"
+    named = {
+        "memberships exchanged, AUC": controls.permuted,
+        "on members alone": controls.members,
+        "untrained networks": controls.untrained,
+    }
+    words = [f"{name} {interval(measure)}" for name, measure in named.items() if measure is not None]
+    return f"  negative controls: {', '.join(words)}"
 
 
 def altered_headline(altered: AlteredSamples) -> str:

@@ -7,7 +7,8 @@ from torch import nn
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence
 from seg_mia.errors import InputError
-from seg_mia.models.feature_cache import OFF, FeatureCache
+from seg_mia.models.feature_cache import OFF, FeatureCache, unread_levels
+from seg_mia.models.prompts import prompts_from
 from seg_mia.models.wrapper import bare
 
 
@@ -50,4 +51,9 @@ def feature_cache(
             f"features can be cached if an image is the same in training and validation, got {len(replaced)} "
             f"reference images with a canary in their place; set --data.subset nonmembers, {OFF}"
         )
-    return FeatureCache(encoder)
+    cache = FeatureCache(encoder)
+    image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
+    device = next((weight.device for weight in encoder.parameters()), image.device)
+    with prompts_from(mask[None].to(device)):
+        cache.unread = unread_levels(network, encoder, image[None].to(device))
+    return cache

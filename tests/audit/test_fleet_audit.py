@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg_mia.cli import main
+from seg_mia.experiment.recipe import KEPT
 
 AUDIT = """
 version: 1
@@ -39,6 +40,11 @@ def test_the_recipe_is_judged_apart_from_the_victim(victim: Path, capsys: pytest
     assert (recipe["name"], recipe["networks"], recipe["patients"]) == ("mia-base", 6, 12)
     assert recipe["members"] == recipe["nonmembers"] == 36
     assert recipe["references"] == 4  # neither the target nor its complement
+    untrained = recipe["controls"]["untrained"]
+    assert untrained["low"] <= untrained["value"] <= untrained["high"]
+    runs = [Path(stage["folder"]) for stage in content["stages"] if stage["kind"] == "network"]
+    kept = {run: sorted((run / "signals").iterdir()) for run in runs}
+    assert all(len(files) == 2 * len(KEPT) for files in kept.values())  # trained, and before the first step
     report = json.loads((folder / "report.json").read_text())
     assert report["verdicts"][0]["recipe"] is not None
     assert (folder / "recipe_0" / "recipe_roc.png").is_file()
@@ -46,6 +52,7 @@ def test_the_recipe_is_judged_apart_from_the_victim(victim: Path, capsys: pytest
     capsys.readouterr()
     assert main(words) == 0
     assert capsys.readouterr().out.count("reused from") == 9  # victim, fleet, validations, attack
+    assert {run: sorted((run / "signals").iterdir()) for run in runs} == kept
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 KILLER = Path(__file__).with_name("killer.py")
 TIMES = {"created", "seconds", "cached", "generated", "hours", "training_hours"}
-DIGESTS = {"sha256", "audit_sha256", "bytes"}
+DIGESTS = {"sha256", "audit_sha256", "bytes", "id", "group"}
 """Of files that hold times, and hashes with a salt of their own."""
 ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}  # sums, and what is said of the machine, are then the same
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from seg_mia.cli import main
-from seg_mia.config.networks import without_replaced
+from seg_mia.config.networks import last_networks, without_replaced
 from seg_mia.config.options import Layer, Option
 
 SMALL = {"class_path": "own.Small", "init_args": {"width": 8, "classes": 3}}
@@ -57,6 +57,31 @@ def test_a_network_inside_another_counts_for_itself() -> None:
     assert without_replaced([base], [Option("--model.network.mean", "own.Large")]) == [base]
     (without,) = without_replaced([base], [Option("--model.network", "own.Other")])
     assert network_of(without) is None
+
+
+def test_options_of_a_network_that_a_later_one_replaces_are_left_out() -> None:
+    small, large = Option("--model.network", "own.Small"), Option("--model.network", "own.Large")
+    width, lr = Option("--model.network.width", "8"), Option("--model.lr", "1")
+    lines = list[str]()
+    assert last_networks([small, width, lr, large, width], tell=lines.append) == [lr, large, width]
+    assert lines == ["--model.network: the network is own.Large; left out of own.Small: width"]
+    inline = Option("--model.network", '{"class_path": "own.Small", "init_args": {"classes": 3}}')
+    assert last_networks([inline, large], tell=lines.append) == [large]
+    assert lines[1].endswith("left out of own.Small: classes")
+    for same in ([small, width, small], [small, width, Option("--model.network.class_path", "Small")]):
+        assert last_networks(same, tell=lines.append) == same
+    # A network inside a network counts for itself.
+    inner, other = (
+        Option("--model.network.network", "own.Small"),
+        Option("--model.network.network", "own.Else"),
+    )
+    deep, mean = (
+        Option("--model.network.init_args.network.init_args.width", "8"),
+        Option("--model.network.mean", "0"),
+    )
+    assert last_networks([small, mean, inner, deep, other]) == [small, mean, other]
+    assert last_networks([small, mean, inner, deep, large]) == [large]
+    assert len(lines) == 2
 
 
 def test_a_file_that_names_the_same_class_keeps_the_arguments() -> None:

@@ -1,16 +1,16 @@
 """Audit folders made by hand, with numbers that can be worked out on paper."""
 
 import copy
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
 
 from seg_mia.report.load import StoredAudit
 from seg_mia.results.audit import AuditResult
+from seg_mia.results.pictures import png
 
 SCORES = {"m0": 0.9, "m1": 0.8, "m2": 0.7, "m3": 0.2, "n0": 0.6, "n1": 0.5, "n2": 0.4, "n3": 0.3}
 """12 of the 16 pairs have the member above: AUC 0.75. m0, m1 and m2 are above every non-member."""
@@ -292,16 +292,17 @@ def write_audit(
                 for name, score in scores.items()
             ]
             (own / "scores.csv").write_text("\n".join(["id,group,member,score,called_member", *lines]) + "\n")
-            (own / "exposed.png").write_bytes(picture())
+            (own / "exposed.png").write_bytes(picture(*((ids or {}).get(name, name) for name in scores)))
         else:
-            (own / "panel.png").write_bytes(picture())
+            (own / "panel.png").write_bytes(picture((ids or {}).get("n0", "n0")))
     return folder
 
 
-def picture() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (6, 4)).save(buffer, format="PNG")
-    return buffer.getvalue()
+def picture(*names: str) -> bytes:
+    """Return a sheet whose rows have names, in a column of white, beside pixels of black."""
+    pixels = np.zeros((4, 60, 3), np.uint8)
+    pixels[:, :49] = 255
+    return png(pixels, names)
 
 
 def full() -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 from importlib.resources import files
@@ -78,7 +79,11 @@ def test_the_file_holds_the_numbers_of_the_audit() -> None:
     assert over["mia-type2", "none"]["mean"] == 0.75
     assert over["mia-type2", "none"]["std"] == 0.0
     assert over["adain", "none"]["measures"] == "Dice to the truth"
-    assert [one["id"] for one in said["exposed"]] == ["m0", "m1", "m2", "m3", "m2", "m1", "n0", "n1", "n2"]
+    with Path("runs/victim_0/version_0/identities.csv").open(newline="") as table:
+        names = {row["hash"]: row["name"] for row in csv.DictReader(table)}
+    assert [names[one["group"]] for one in said["exposed"]][:1] == ["g-m0"]
+    listed = [names[one["id"]] for one in said["exposed"]]
+    assert listed == ["m0", "m1", "m2", "m3", "m2", "m1", "n0", "n1", "n2"]
 
 
 def test_infinity_and_nan_are_null() -> None:

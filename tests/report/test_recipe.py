@@ -29,6 +29,7 @@ from tests.report.test_page import HOSTILE, Page
 from tests.results.recipes import audited, recipe, two_attacks
 from tests.results.test_recipe import by_many_runs
 
+FAIR = Measure(0.5, 0.47, 0.53)
 ABOVE = RecipeControls(permuted=Measure(0.5, 0.47, 0.53), members=Measure(0.6, 0.57, 0.63))
 
 
@@ -198,6 +199,11 @@ def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
         ),
         ("a negative control of mia-lira", recipe(controls=ABOVE), recipe()),
         (
+            "a negative control of mia-lira has an AUC of 0.580 [0.550, 0.610]",
+            recipe(controls=RecipeControls(permuted=FAIR, members=None, untrained=Measure(0.58, 0.55, 0.61))),
+            recipe(controls=RecipeControls(permuted=FAIR, members=None, untrained=FAIR)),
+        ),
+        (
             "p-value below 0.014 by 8 networks, so that fewer than 12 of 40 exposed patients are never found",
             recipe(audited(networks=8, patients=40)),
             recipe(),
@@ -294,6 +300,18 @@ def test_patients_are_hashes_and_left_out_of_a_report_without_images() -> None:
     for said in (text, bare, json.dumps(numbers)):
         assert "patient 0" not in said
     assert first.id[:12] not in bare
+
+
+def test_a_control_that_an_earlier_version_did_not_compute_is_named() -> None:
+    today = recipe()
+    assert today.controls is not None
+    assert today.controls.untrained is not None
+    assert "not computed" not in page(audit([guess()]), today)[0]
+    plain = today.plain()
+    del plain["controls"]["untrained"]
+    text, numbers = page(audit([guess()]), RecipeResult.read(plain, "audit.json"))
+    assert "not computed" in text
+    assert numbers["recipes"][0]["controls"]["untrained"] is None
 
 
 def test_hostile_names_of_a_recipe_stay_text() -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import stats
 
 from seg_mia.membership.fleet import RecipeAudit, difficulty_calibrated, lira_online, recipe_audit
-from seg_mia.membership.fleet.recipe import FleetAttack, Rate, rate
+from seg_mia.membership.fleet.recipe import Rate, rate
+from seg_mia.membership.fleet.scoring import FleetAttack
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from tests.membership.fleet.worlds import members_of, signals_of
@@ -42,9 +43,19 @@ def audited(
     generator = np.random.default_rng(0)
     inside = members_of(generator, networks, patients)
     signals = signals_of(generator, inside, effect=effect, difficulty=2.0, level=1.0)
+    untrained = signals_of(np.random.default_rng(1), inside, effect=0)
     names = [f"patient {number:03}" for number in range(patients)]
     sites = {"site": ["north" if number % 3 else "south" for number in range(patients)]}
-    return recipe_audit(signals, inside, names, attack, columns=sites, resamples=200, permutations=100)
+    return recipe_audit(
+        signals,
+        inside,
+        names,
+        attack,
+        columns=sites,
+        initial=untrained,
+        resamples=200,
+        permutations=100,
+    )
 
 
 @dataclass(frozen=True)

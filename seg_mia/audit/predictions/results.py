@@ -145,7 +145,7 @@ class ResultWriter:
                 row = victim.rows[position]
                 rows.append(self._tiles(row, kind, f"score {guesses.scores[position]:.3g}"))
                 names.append(row.case)
-        write_bytes(folder / "exposed.png", png(exposed_sheet(rows, names)))
+        write_bytes(folder / "exposed.png", png(exposed_sheet(rows, names), names))
 
     @torch.no_grad()
     def _tiles(self, row: Row, kind: str, note: str) -> list[Tile]:

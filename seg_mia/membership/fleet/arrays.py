@@ -64,6 +64,15 @@ def check_target(target: Numbers, references: Numbers, inside: Inside) -> tuple[
     return finite(target, "the target's signals"), references
 
 
+def one_signal(target: Numbers) -> Numbers:
+    """Return a target's signals, (n,); raise InputError for several signals."""
+    if target.ndim != 1:
+        raise InputError(
+            f"this attack takes one signal, target (n,), got {target.shape}; for several use lira_vector"
+        )
+    return target
+
+
 def finite(values: Numbers, name: str) -> Values:
     """Return values as float64; raise InputError if some are not finite."""
     broken = int(np.count_nonzero(~np.isfinite(values)))
@@ -149,13 +158,13 @@ def levelled(signals: Numbers, outside: Numbers | None = None) -> Values:
     """
     count = signals.shape[1]
     values = signals if outside is None else np.concatenate([signals, outside], axis=1)
-    values = informative(values) if values.ndim == 3 else values
+    values = values[:, :, informative(values)] if values.ndim == 3 else values
     level = None if outside is None else np.arange(values.shape[1]) >= count
     return standardised(values, level)[:, :count]
 
 
-def informative(signals: Numbers) -> Values:
-    """Return the signals that differ between samples in every network, (networks, n, kept signals).
+def informative(signals: Numbers) -> Inside:
+    """Return which signals differ between samples in every network, bool (signals,).
 
     A signal may be constant for one kind of released output: labels have no entropy.
 
@@ -166,6 +175,10 @@ def informative(signals: Numbers) -> Values:
         InputError: no signal differs.
     """
     values = finite(signals, "signals")
+    if not values.size:
+        raise InputError(
+            f"signals must have at least one network, sample and signal, got {signals.shape}; name networks"
+        )
     spread = np.median(np.abs(values - np.median(values, axis=1, keepdims=True)), axis=1)
     varying = (spread > 0).all(axis=0)
     if not varying.any():
@@ -173,7 +186,7 @@ def informative(signals: Numbers) -> Values:
             f"one of the {values.shape[2]} signals must differ between samples in every network, got equal "
             "ones on half of the samples or more; use signals without rounding"
         )
-    return values[:, :, varying]
+    return np.asarray(varying, dtype=np.bool_)
 
 
 def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:

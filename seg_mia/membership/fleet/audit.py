@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import (
     Inside,
     Numbers,
@@ -20,7 +21,6 @@ from seg_mia.membership.fleet.controls import Controls, recipe_controls
 from seg_mia.membership.fleet.discriminant import weighed
 from seg_mia.membership.fleet.recipe import (
     FPRS,
-    FleetAttack,
     Rate,
     attacked,
     by_patient,
@@ -31,6 +31,7 @@ from seg_mia.membership.fleet.recipe import (
     transferred_rates,
 )
 from seg_mia.membership.fleet.risk import PatientRisk, Subgroup, patient_auc, patient_risk, subgroups
+from seg_mia.membership.fleet.scoring import FleetAttack
 from seg_mia.membership.fleet.stability import Stability, network_halves, stability
 from seg_mia.membership.intervals import Interval
 from seg_mia.membership.roc import Roc, auc
@@ -103,6 +104,7 @@ def recipe_audit(
     standardise: bool = True,
     columns: Mapping[str, Sequence[str]] | None = None,
     altered: Inside | None = None,
+    initial: Numbers | None = None,
     fprs: Sequence[float] = FPRS,
     resamples: int = 1000,
     permutations: int = 200,
@@ -125,6 +127,8 @@ def recipe_audit(
         columns: columns of the manifest that divide patients into subgroups, such as the site: value of each
             sample, (n,) each (`patient_labels`).
         altered: samples that are also evaluated alone, one by one instead of by patient, bool (n,).
+        initial: signals of the networks before their first training step, of the same shape, for a negative
+            control (`seg_mia.membership.fleet.controls.untrained_control`).
         fprs: nominal false positive rates, in [0, 1].
         resamples: number of bootstrap resamples.
         permutations: permutations for the null band of the survival curve.
@@ -135,7 +139,8 @@ def recipe_audit(
             few networks.
     """
     values = check_fleet(signals, inside)
-    values = informative(values) if values.ndim == 3 else values
+    kept: Inside | slice = informative(values) if values.ndim == 3 else slice(None)
+    values = values[:, :, kept] if values.ndim == 3 else values
     values = standardised(values) if standardise else values
     units, members, names = by_patient(values, inside, groups)
     folds = pair_folds(members)
@@ -164,8 +169,33 @@ def recipe_audit(
             for name, labels in (columns or {}).items()
         },
         altered=None if altered is None else _altered(values, inside, attack, altered, fprs),
-        controls=recipe_controls(units, members, attack, seed=seed),
+        controls=recipe_controls(
+            units,
+            members,
+            attack,
+            initial=None if initial is None else _untrained(initial, inside, groups, kept, standardise),
+            seed=seed,
+        ),
     )
+
+
+def _untrained(
+    initial: Numbers,
+    inside: Inside,
+    groups: Sequence[str] | NDArray[np.str_],
+    kept: Inside | slice,
+    standardise: bool,
+) -> Values | None:
+    """Return the signals of untrained networks by patient, prepared as those of the fleet.
+
+    None where an untrained network gives no finite signals, or gives all samples the same, as labels may be.
+    """
+    try:
+        values = check_fleet(initial, inside)
+        values = values[:, :, kept] if values.ndim == 3 else values
+        return by_patient(standardised(values) if standardise else values, inside, groups)[0]
+    except InputError:
+        return None
 
 
 def _altered(

@@ -17,7 +17,8 @@ from seg_mia.membership.fleet.arrays import (
     pair_folds,
     standardised,
 )
-from seg_mia.membership.fleet.recipe import FleetAttack, Rate, by_patient, pooled_auc, pooled_rates, rate
+from seg_mia.membership.fleet.recipe import Rate, by_patient, pooled_auc, pooled_rates, rate
+from seg_mia.membership.fleet.scoring import FleetAttack, scored
 from seg_mia.membership.intervals import Interval
 
 COUNTS = (1, 2, 4, 8, 16)
@@ -86,7 +87,7 @@ def network_curve(
     if not counts or min(counts) < 1 or draws < 1:
         raise InputError(f"counts and draws must be 1 or more, got {list(counts)} and {draws}; try 4 and 5")
     values = check_fleet(signals, inside)
-    values = informative(values) if values.ndim == 3 else values
+    values = values[:, :, informative(values)] if values.ndim == 3 else values
     values = standardised(values) if standardise else values
     units, members, _ = by_patient(values, inside, groups)
     fold = pair_folds(members)
@@ -129,7 +130,8 @@ def _decisions(
         seen = members[references]
         usable = (seen.sum(axis=0) >= least[0]) & ((~seen).sum(axis=0) >= least[1])
         if usable.any():
-            scores.append(attack(units[target, usable], units[references][:, usable], seen[:, usable]))
+            rows = units[target, usable], units[references][:, usable], seen[:, usable]
+            scores.append(scored(attack, *rows))
             known.append(members[target, usable])
             patients.append(np.flatnonzero(usable))
     if not scores:

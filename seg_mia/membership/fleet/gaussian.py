@@ -17,6 +17,7 @@ from seg_mia.membership.fleet.arrays import (
     Values,
     check_counts,
     check_target,
+    one_signal,
 )
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint, joint_predictive
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
@@ -53,7 +54,7 @@ def lira_online(
     Raises:
         InputError: incompatible shapes, signals that are not finite, too few networks on a side.
     """
-    target, references = check_target(_scalar(target), references, inside)
+    target, references = check_target(one_signal(target), references, inside)
     _check_sides(inside, variance, online=True)
     if variance == "bayesian":
         nonmember, member = joint_predictive(references, inside, fitted_joint(references, inside))
@@ -92,7 +93,7 @@ def lira_offline(
         InputError: errors of `lira_online`, only for the side without the sample; an effect with another
             variance than `bayesian`.
     """
-    target, references = check_target(_scalar(target), references, inside)
+    target, references = check_target(one_signal(target), references, inside)
     _check_sides(inside, variance, online=False)
     if effect is not None:
         if variance != "bayesian":
@@ -119,7 +120,7 @@ def difficulty_calibrated(target: Numbers, references: Numbers, inside: Inside) 
     Raises:
         InputError: incompatible shapes, signals that are not finite, a sample without such a network.
     """
-    target, references = check_target(_scalar(target), references, inside)
+    target, references = check_target(one_signal(target), references, inside)
     check_counts(inside, least_out=1)
     return target - side_means(references, ~inside)
 
@@ -137,7 +138,7 @@ def rank_among_out(target: Numbers, references: Numbers, inside: Inside) -> Valu
     Raises:
         InputError: incompatible shapes, signals that are not finite, a sample without such a network.
     """
-    target, references = check_target(_scalar(target), references, inside)
+    target, references = check_target(one_signal(target), references, inside)
     check_counts(inside, least_out=1)
     below = (references < target) + 0.5 * (references == target)
     return side_means(below.astype(np.float64), ~inside)
@@ -214,14 +215,6 @@ def _check_sides(inside: Inside, variance: Variance, *, online: bool) -> None:
         raise InputError(f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}")
     minimum = 2 if variance == "per_sample" else 1
     check_counts(inside, least_in=minimum if online else 0, least_out=minimum)
-
-
-def _scalar(target: Numbers) -> Numbers:
-    if target.ndim != 1:
-        raise InputError(
-            f"this attack takes one signal, target (n,), got {target.shape}; for several use lira_vector"
-        )
-    return target
 
 
 def _like(values: Numbers | Inside, like: Values) -> Values:

@@ -10,7 +10,15 @@ import numpy as np
 from scipy import special
 
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target, mates
+from seg_mia.membership.fleet.arrays import (
+    Inside,
+    Numbers,
+    Values,
+    check_counts,
+    check_target,
+    mates,
+    one_signal,
+)
 from seg_mia.membership.roc import auc
 
 GRID = tuple(step / 10 for step in range(11))
@@ -76,7 +84,7 @@ def log_ratio(
     target: Numbers, references: Numbers, inside: Inside, *, offline_a: float | None = None
 ) -> Values:
     """Return log p(x|theta) - log p(x) of `rmia`, (n,), with its arguments and errors."""
-    target, references = check_target(target, references, inside)
+    target, references = check_target(one_signal(target), references, inside)
     _check_log(target, references)
     check_counts(inside, least_in=1 if offline_a is None else 0, least_out=1)
     log_out = log_mean(references, ~inside)
@@ -135,7 +143,7 @@ def base(target: Numbers, references: Numbers, inside: Inside, *, online: bool =
     Raises:
         InputError: incompatible shapes, values that are not finite, a sample without such a network.
     """
-    target, references = check_target(target, references, inside)
+    target, references = check_target(one_signal(target), references, inside)
     side = np.ones_like(inside) if online else ~inside
     check_counts(~side, least_out=1)
     return target - log_mean(references, side)

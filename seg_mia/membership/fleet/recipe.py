@@ -10,7 +10,6 @@ other folds.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from scipy import stats
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Numbers, Values, check_fleet, pair_folds
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
+from seg_mia.membership.fleet.scoring import FleetAttack, scored
 from seg_mia.membership.intervals import Interval
 from seg_mia.membership.rates import ClusteredSample
 from seg_mia.membership.roc import Roc, allowed_false_positives, auc, roc
@@ -27,13 +27,6 @@ PRIORS = (0.01, 0.1, 0.5)
 FPRS = (0.1, 0.01, 0.001)
 CHUNK = 2**19
 """Decisions that are resampled at once: a few tens of megabytes."""
-
-
-class FleetAttack(Protocol):
-    """An attack on a target by references, such as `lira_online`."""
-
-    def __call__(self, target: Values, references: Values, inside: Inside, /) -> Values:
-        """Return scores of the target's samples, (n,), higher for members."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def attacked(signals: Numbers, inside: Inside, attack: FleetAttack, folds: Folds
     scores = np.empty(inside.shape)
     for number in range(len(values)):
         attackers = fold != fold[number]
-        scores[number] = attack(values[number], values[attackers], inside[attackers])
+        scores[number] = scored(attack, values[number], values[attackers], inside[attackers])
     return scores
 
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, li
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
+from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
 from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
@@ -85,11 +87,12 @@ class ByReferences(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return the attack's scores."""
-        numbers, seen = answered(victim.ids, shadows)
+        numbers, members = answered(victim.ids, [victim, *shadows])
+        seen = members[1:]
         self.needs.check(seen)
         networks = np.array([VICTIM, *range(len(shadows))])
-        levels = self._level(-np.concatenate([victim.numbers[None], numbers]), networks)
-        scores = self.numbered(networks, levels[0], levels[1:], seen)
+        levels = self._level(-numbers, networks)
+        scores = scored(partial(self.numbered, networks), levels[0], levels[1:], seen)
         others = in_turn(levels[1:], seen, self.numbered, self._usable)
         chances = null_chances(scores, others, seen, victim.groups)
         thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
@@ -123,7 +126,7 @@ class ByReferences(Scorer):
         """Return signals without levels; `networks` are their numbers, `VICTIM` for the victim."""
         if self.standardise:
             return levelled(signals, level_signals(self.level, self._outside, networks))
-        return informative(signals) if signals.ndim == 3 else signals
+        return signals[:, :, informative(signals)] if signals.ndim == 3 else signals
 
 
 @dataclass(kw_only=True)

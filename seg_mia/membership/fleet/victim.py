@@ -8,6 +8,7 @@ precedent are the pooling by patient and the exclusion of complementary networks
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Values, mates
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
 from seg_mia.membership.fleet.recipe import FPRS, Rate, decided_rate, threshold_at_fpr
+from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.rates import tpr_bounds
 from seg_mia.membership.roc import pooled
 
@@ -95,8 +97,8 @@ def in_turn(
         membership = inside[others]
         chosen = counted[target] & usable(membership)
         if chosen.any():
-            scores[target, chosen] = attack(
-                np.array([target, *others]),
+            scores[target, chosen] = scored(
+                partial(attack, np.array([target, *others])),
                 signals[target, chosen],
                 signals[others][:, chosen],
                 membership[:, chosen],

@@ -140,7 +140,7 @@ def _control_caveats(result: RecipeResult) -> Iterator[str]:
 
 
 def above_chance(control: Measure, patients: int) -> bool:
-    """Return whether a control's AUC exceeds 0.5 at 0.1 %, since a recipe has two of each attack."""
+    """Return whether a control's AUC exceeds 0.5 at 0.1 %, since a recipe has three of each attack."""
     if control.value is None or control.low is None or control.high is None:
         return False
     return auc_p_value(Interval(control.value, control.low, control.high), patients) < CONTROL

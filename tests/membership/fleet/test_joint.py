@@ -14,7 +14,7 @@ from seg_mia.membership import auc, tpr_at_fpr
 from seg_mia.membership.fleet import attacked, difficulty_calibrated, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, VariancePrior, fitted_joint, joint_predictive
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
-from seg_mia.membership.fleet.recipe import FleetAttack
+from seg_mia.membership.fleet.scoring import FleetAttack
 from tests.membership.fleet.worlds import members_of, signals_of
 
 Values = NDArray[np.float64]

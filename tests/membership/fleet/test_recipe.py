@@ -26,7 +26,7 @@ from seg_mia.membership.fleet import (
     threshold_at_fpr,
     transferred_rates,
 )
-from seg_mia.membership.fleet.recipe import FleetAttack
+from seg_mia.membership.fleet.scoring import FleetAttack
 from seg_mia.membership.roc import roc
 from tests.membership.fleet.worlds import members_of, signals_of
 

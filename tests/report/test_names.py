@@ -1,0 +1,172 @@
+"""What is given away names no sample and no patient: hashes, which the owner's table leads back to names."""
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_mia.cli import main
+from seg_mia.data.identities import TABLE, identities, own_salt
+from seg_mia.errors import InputError
+from seg_mia.report.sums import read_sums
+from seg_mia.report.write import write_report
+from seg_mia.results.pictures import Tile, draw, names_in, png
+from tests.report.audits import SCORES, audit, certificate, fool, full, guess, picture, write_audit
+
+MARK = "QZJ7W"
+RUN = Path("runs/victim_0/version_0")
+
+
+def given_away(folder: Path) -> dict[str, bytes]:
+    """Return the files of a report that may be given away, and the pictures embedded in them."""
+    files = {name: (folder / name).read_bytes() for name in read_sums(folder)}
+    assert {"report.html", "report.json"} <= set(files)
+    for name, content in list(files.items()):
+        for number, data in enumerate(re.findall(rb"data:image/png;base64,([\w+/=]+)", content)):
+            files[f"{name}, picture {number}"] = base64.b64decode(data)
+    return files
+
+
+def names_of(folder: Path) -> dict[str, str]:
+    with (folder / TABLE).open(newline="", encoding="utf-8") as table:
+        return {row["hash"]: row["name"] for row in csv.DictReader(table)}
+
+
+def marked() -> dict[str, str]:
+    return {name: f"{MARK}-{name}" for name in SCORES}
+
+
+def test_no_file_that_is_given_away_names_a_sample() -> None:
+    folder = write_audit(full(), ids=marked())
+    write_report(folder, annexes=("dpo", "model-card"))
+    files = given_away(folder)
+    assert len(files) == 4 + 4  # pages, numbers and card; sheets of three perturbations and of the exposed
+    for name, content in files.items():
+        assert MARK.encode() not in content, name
+        assert b"g-m0" not in content, name
+    for name, content in files.items():
+        if "picture" in name:
+            with Image.open(io.BytesIO(content)) as sheet:
+                assert not sheet.info
+                assert sheet.size == (11, 4)
+                assert not np.asarray(sheet).any(), "of the names' column, which is white, nothing is left"
+
+
+def test_the_owner_finds_the_names_and_nobody_else_may_read_them() -> None:
+    folder = write_audit(full(), ids=marked())
+    write_report(folder)
+    text = (folder / "report.html").read_text()
+    names = names_of(RUN)
+    patients = {f"g-{name}" for name in SCORES if name != "n3"}  # n3 is among no extremes, and in a sheet
+    assert set(names.values()) == {*marked().values(), *patients}
+    shown = set(re.findall(r"<code>([0-9a-f]{12})</code>", text))
+    found = {name for code, name in names.items() if code[:12] in shown}
+    assert found == set(names.values()), "of samples in pictures and tables, and of their patients"
+    (rows,) = {part for part in re.findall(r"Rows, from above[^.]*", text) if part.count("<code>") > 1}
+    by_name = {name: code for code, name in names.items()}
+    assert re.findall(r"<code>(\w+)</code>", rows) == [by_name[name][:12] for name in marked().values()]
+    if os.name == "posix":
+        assert not (RUN / TABLE).stat().st_mode & 0o077
+    before = (RUN / TABLE).read_bytes()
+    write_report(folder)
+    assert (RUN / TABLE).read_bytes() == before, "each name stands once"
+
+
+def test_the_owner_may_ask_for_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_audit(full(), ids=marked())
+    assert main(["report", str(folder), "--ids"]) == 0
+    text = (folder / "report.html").read_text()
+    assert f"{MARK}-m0" in text
+    assert "it is the owner's alone" in text
+    assert json.loads((folder / "report.json").read_text())["exposed"][0]["id"] == f"{MARK}-m0"
+    assert not (RUN / TABLE).exists()
+    capsys.readouterr()
+    assert main(["report", str(folder), "--ids", "--no-images"]) == 2
+    assert "leave out --ids or --no-images" in capsys.readouterr().err
+
+
+def test_a_sheet_of_an_earlier_version_is_not_shown() -> None:
+    folder = write_audit(audit([guess(), fool()]), ids=marked())
+    with Image.open(io.BytesIO(picture("a"))) as sheet:
+        sheet.save(RUN / "asma/version_0/panel.png")  # without the statement of its names
+    for damaged in ('{"column": 3}', "[", '{"column": "x", "names": []}'):
+        file = RUN / "mia-type2/version_0/exposed.png"
+        file.write_bytes(picture("a").replace(b'{"column": 49, "names": ["a"]}', damaged.encode().ljust(30)))
+        report = write_report(folder)
+        assert [line.partition(":")[0] for line in report.missing] == ["asma", "mia-type2"]
+        assert all("of an earlier version, with names in it" in line for line in report.missing)
+        assert "data:image" not in (folder / "report.html").read_text()
+    write_report(folder, ids=True)
+    assert "data:image" in (folder / "report.html").read_text()
+
+
+def test_rows_of_certificates_are_hashes() -> None:
+    folder = write_audit(audit([guess()], certificates=[certificate()]), ids=marked())
+    own = RUN / "certify/version_0"
+    own.mkdir(parents=True)
+    (own / "panel.png").write_bytes(picture(f"{MARK} of the certificate"))
+    write_report(folder)
+    assert f"{MARK} of the certificate" in names_of(RUN).values()
+    assert all(MARK.encode() not in content for content in given_away(folder).values())
+
+
+@pytest.mark.parametrize("name", ["a", "line\none\nline", "$\\frac{1}{2}$ and $x", "W" * 200])
+def test_names_stay_in_their_column(name: str) -> None:
+    tiles = [Tile(np.full((20, 20, 3), 0.5, np.float32), "note")]
+    parts = []
+    for other in (name, "b" * 28):
+        content = png(draw(["image"], [tiles, tiles], [other, "b"]), [other, "b"])
+        with Image.open(io.BytesIO(content)) as sheet:
+            names = names_in(sheet)
+            assert names is not None
+            assert names.names == [other, "b"]
+            parts.append(np.asarray(sheet)[:, names.column :])
+    first, second = parts
+    assert first.shape[1] == second.shape[1]
+    assert len(name) < 28 or np.array_equal(first, second)  # of a longer name the row is taller
+    assert np.array_equal(first[-100:], second[-100:])
+
+
+def test_a_hash_is_one_of_the_salt(tmp_path: Path) -> None:
+    first = identities(["a", 'b, "c"\n', "ä"], tmp_path)
+    assert identities(['b, "c"\n', "d"], tmp_path)['b, "c"\n'] == first['b, "c"\n']
+    assert set(names_of(tmp_path).values()) == {"a", 'b, "c"\n', "ä", "d"}
+    assert len(own_salt(tmp_path)) == 16
+    assert identities([], tmp_path / "absent") == {}
+    assert not (tmp_path / "absent").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to"):
+        identities(["a"], tmp_path / "file")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_audit_of_named_files_names_none(tiny: Path, folder: Callable[..., Path]) -> None:
+    root = folder(count=24)
+    for file in [*root.glob("*/*.png")]:
+        file.rename(file.with_name(f"{MARK}{file.name}"))
+    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
+    Path("named_audit.yaml").write_text(f"""
+victim: {tiny}
+shadow: {{config: {tiny}, options: {{data.role: shadow}}}}
+attacks:
+  - mia-global-loss
+  - {{attack: asma, settings: {{steps: 2}}}}
+  - {{attack: certify, settings: {{draws: 20}}}}
+""")
+    assert main(["audit", "--config", "named_audit.yaml"]) == 0
+    own = Path("runs/named_audit/version_0")
+    assert json.loads((own / "report.json").read_text())["missing"] == []
+    shown = given_away(own)
+    assert sum("picture" in name for name in shown) == 3
+    files = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
+    for name, content in (files | shown).items():
+        assert MARK.encode() not in content, name
+    assert all(name.startswith(MARK) for name in names_of(Path("runs/tiny/version_0")).values())
