@@ -100,8 +100,10 @@ def test_signs_of_masked_gradients_take_it_away() -> None:
         "Nothing was found, but gradients may be masked. robustness-curve: an unbounded attack leaves a "
         "Dice of 0.400, not 0."
     )
-    ball = {"attack": {"class_path": "a.Apgd", "init_args": {"epsilon": 8 / 255}}}
-    blind = {"attack": {"class_path": "a.Square", "init_args": {"epsilon": 8 / 255, "queries": 50}}}
+    ball: dict[str, Any] = {"attack": {"class_path": "a.Apgd", "init_args": {"epsilon": 8 / 255}}}
+    blind: dict[str, Any] = {
+        "attack": {"class_path": "a.Square", "init_args": {"epsilon": 8 / 255, "queries": 50}}
+    }
     queries = weak("square", attacker_knowledge="probabilities", **blind)
     queries["results"] = queries["results"] | {"dice_adversarial": mean(0.765)}
     verdict, statement = judged(strong(**ball), queries)
