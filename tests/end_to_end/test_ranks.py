@@ -295,6 +295,32 @@ def test_two_processes_guess_about_every_sample_once(config: Path, trained: Trai
         assert [[row[key] for key in keys] for row in one] == [[row[key] for key in keys] for row in two]
 
 
+def test_two_nodes_guess_as_one_machine_does(config: Path, trained: Trained) -> None:
+    for words in ([], ["--data.role=shadow", "--seed_everything=1"]):
+        trained(config, *words)
+    small = [
+        "--attack.scorer.architecture=test_resnet",
+        "--attack.scorer.epochs=2",
+        "--attack.scorer.batch_size=2",
+    ]
+    for name, words in (("mia-type2", small), ("mia-global-loss", [])):
+        command = ("test", "--attack", name, *words)
+        assert main(command) == 0
+        assert [said.count("written to") for said in on_two_nodes(*command)] == [1, 0]
+        assert versions(RUN / name) == ["version_0", "version_1"]
+        if words:  # a step of two ranks takes two batches: the classifier is that of two ranks of one machine
+            on_two(*command)
+        alone, nodes, *machine = (
+            table(RUN / name / version, "scores.csv") for version in versions(RUN / name)
+        )
+        assert len({row["id"] for row in nodes}) == len(nodes) == 10
+        keys = ("id", "group", "member")
+        assert [[row[key] for key in keys] for row in alone] == [[row[key] for key in keys] for row in nodes]
+        for mine, theirs in zip(nodes, machine[0] if words else alone, strict=True):
+            assert float(mine["score"]) == pytest.approx(float(theirs["score"]), rel=1e-6, abs=1e-6)
+            assert mine["called_member"] == theirs["called_member"]
+
+
 PRIVATE = [
     "--defence=dp",
     "--model.defences.accountant=rdp",
