@@ -141,7 +141,7 @@ def test_a_resumed_run_keeps_the_population_that_was_declared(
     assert (begun["delta"], begun["batch"]) == (1 / 200, 5)
     assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=2"]) == 0
     assert privacy(folder) == begun | {
-        name: privacy(folder)[name] for name in ("epsilon", "steps", "permitted")
+        name: privacy(folder)[name] for name in ("epsilon", "replace_one", "steps", "permitted")
     }
     assert privacy(folder)["steps"] == 8
     before = weights(folder)
