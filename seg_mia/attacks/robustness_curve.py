@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.apgd import Stage, random_start
+from seg_mia.attacks.apgd import FIRST_STEP, Stage, random_start
 from seg_mia.attacks.ball import check_radius, projected
 from seg_mia.attacks.base import (
     Adversarial,
@@ -178,9 +178,14 @@ class Curve(WhiteBox):
     @property
     def worst_case(self) -> WorstCase:
         """The steps in all balls, with each loss; each ball begins at the worst case of the one before."""
-        made = self.settings
-        gradients = dict.fromkeys(made["losses"], made["steps"] * len(self.radii))
-        return WorstCase(norm="linf", radius=max(self.radii) / GREY, gradients=gradients)
+        steps, losses, radius = self.settings["steps"], self.settings["losses"], max(self.radii) / GREY
+        return WorstCase(
+            norm="linf",
+            radius=radius,
+            gradients=dict.fromkeys(losses, steps * len(self.radii)),
+            in_ball=dict.fromkeys(losses, steps),
+            reach=steps * FIRST_STEP * radius,
+        )
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `robustness_curve` with a progress bar."""
