@@ -164,6 +164,14 @@ def test_signs_of_masked_gradients_take_it_away() -> None:
     assert "square, which uses no gradients of the victim, leaves a lower Dice" in statement.why
 
 
+def test_images_without_gradient_take_it_away() -> None:
+    assert judged(strong(no_gradient=20))[0].word == "Withstood"
+    for stopped in (21, 200):  # of 400
+        verdict, statement = judged(strong(no_gradient=stopped))
+        assert (verdict.word, statement.rule) == ("Inconclusive", "V3")
+        assert f"no gradient reached {stopped} of 400 images" in verdict.why
+
+
 def test_an_attack_that_does_nothing_is_no_sign() -> None:
     verdict, statement = judged(strong(), weak("asma", unchanged=400))
     assert (verdict.word, statement.rule) == ("Withstood", "V5")
