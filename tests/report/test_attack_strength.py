@@ -141,8 +141,14 @@ def test_each_seed_needs_its_own_strong_attack() -> None:
 def test_what_no_check_of_gradients_accompanies_is_no_resistance() -> None:
     verdict, statement = judged(strong(sanity=None))
     assert (verdict.word, statement.rule) == ("Inconclusive", "V6")
-    assert verdict.why == "Whether gradients are masked was not checked. Set sanity_images to 4."
-    assert judged(strong(sanity=None), weak("fgsm"))[0].word == "Withstood", "once for a victim is enough"
+    assert verdict.why == (
+        "Whether gradients are masked was not checked, or on fewer than 4 images. Set sanity_images to 4."
+    )
+    assert judged(strong(sanity=checked(images=3)))[1].rule == "V6"
+    assert judged(strong(sanity=checked(images=3), images=3))[1].rule != "V6", "all that were attacked"
+    assert judged(strong(sanity=None), weak("fgsm", sanity=checked()))[0].word == "Withstood", (
+        "once for a victim is enough"
+    )
 
 
 def test_signs_of_masked_gradients_take_it_away() -> None:

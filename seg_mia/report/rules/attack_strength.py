@@ -20,6 +20,8 @@ SAME_RADIUS = 1e-4
 """Difference of two radii that are the same: configs write 0.0157 for 4/255."""
 MOST_WITHOUT_GRADIENT = 0.05
 """Share of images on which an attack could not work; more leave room for an effect that counts."""
+LEAST_CHECKED = 4
+"""Images on which gradients are checked, where there are as many."""
 ADVICE = "Add robustness-curve or sea to the audit."
 
 
@@ -68,6 +70,11 @@ def _enough(attacks: Sequence[WorstCase]) -> bool:
     return len(spent) >= LEAST_LOSSES and sum(spent.values()) >= LEAST_GRADIENTS
 
 
+def _checked(result: PerturbationResult) -> bool:
+    """Return whether gradients were checked on enough images, or on all."""
+    return result.sanity is not None and result.sanity.images >= min(LEAST_CHECKED, result.images)
+
+
 def shortcomings(results: Sequence[PerturbationResult]) -> tuple[str, float | None]:
     """Return why attacks that found nothing are no evidence of resistance, and the ball if they are.
 
@@ -90,8 +97,12 @@ def shortcomings(results: Sequence[PerturbationResult]) -> tuple[str, float | No
             f"gradients per image. {ADVICE}"
         )
         return why, None
-    if any(all(result.sanity is None for result in attacks) for attacks in victims.values()):
-        return "Whether gradients are masked was not checked. Set sanity_images to 4.", None
+    if not all(any(map(_checked, attacks)) for attacks in victims.values()):
+        why = (
+            f"Whether gradients are masked was not checked, or on fewer than {LEAST_CHECKED} images. Set "
+            f"sanity_images to {LEAST_CHECKED}."
+        )
+        return why, None
     return "", min(found, default=None)
 
 
