@@ -1,7 +1,8 @@
 """Steps that halve themselves: APGD of Croce and Hein, ICML 2020, with the radii of SEA, ECCV 2024."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ from seg_mia.results.robustness import WorstCase
 
 STAGES = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 """Radius of each stage in units of epsilon, and its share of the steps (SEA, section 3.3)."""
+FIRST_STEP = 2
+"""In units of epsilon."""
 MOMENTUM = 0.75
 RISING = 0.75
 """Share of steps that must raise the loss between two checkpoints for the step size to stay."""
@@ -165,7 +168,7 @@ class Stage:
         on_step: Callable[[int], None] | None,
     ) -> None:
         """Take the steps from a first iterate, and show every iterate to `best`."""
-        control, previous, due = _Control(image, 2 * self.epsilon), image, checkpoints(steps)
+        control, previous, due = _Control(image, FIRST_STEP * self.epsilon), image, checkpoints(steps)
         for n in range(steps):
             if on_step is not None:
                 on_step(self.done + n)
@@ -247,6 +250,19 @@ class _Control:
         return image, torch.where(back, image, previous), torch.where(back, self.gradient, gradient)
 
 
+def effort_of(settings: Mapping[str, Any], losses: Sequence[str]) -> WorstCase:
+    """Return the effort of `apgd` with these settings on each of the losses."""
+    steps, radius = settings["steps"], settings["epsilon"]
+    *_, (_, last) = stages(steps, settings["staged"])
+    return WorstCase(
+        norm=settings["norm"],
+        radius=radius,
+        gradients=dict.fromkeys(losses, steps),
+        in_ball=dict.fromkeys(losses, last),
+        reach=last * FIRST_STEP * radius,
+    )
+
+
 class Apgd(WhiteBox):
     """Configurable form of `apgd`."""
 
@@ -257,8 +273,7 @@ class Apgd(WhiteBox):
     @property
     def worst_case(self) -> WorstCase:
         """All steps, with the loss."""
-        made = self.settings
-        return WorstCase(norm=made["norm"], radius=made["epsilon"], gradients={made["loss"]: made["steps"]})
+        return effort_of(self.settings, [self.settings["loss"]])
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `apgd` with a progress bar."""

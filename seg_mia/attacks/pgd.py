@@ -186,7 +186,14 @@ class _Steps(Directed):
         if self.is_targeted or made["keep"] != "best":
             return None
         loss = made.get("loss", self.function.__name__)  # segpgd and cospgd are named as their losses
-        return WorstCase(norm=made["norm"], radius=made["epsilon"], gradients={loss: made["steps"]})
+        gradients = {loss: made["steps"]}
+        return WorstCase(
+            norm=made["norm"],
+            radius=made["epsilon"],
+            gradients=gradients,
+            in_ball=gradients,
+            reach=made["steps"] * made["step_size"],
+        )
 
 
 class Fgsm(Directed):

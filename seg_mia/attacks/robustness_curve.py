@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.apgd import Stage, random_start
+from seg_mia.attacks.apgd import FIRST_STEP, Stage, random_start
 from seg_mia.attacks.ball import check_radius, projected
 from seg_mia.attacks.base import (
     Adversarial,
@@ -22,6 +22,7 @@ from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES
 from seg_mia.metrics.distance import linf_norm
 from seg_mia.metrics.shapes import per_image
+from seg_mia.models.following import followed
 from seg_mia.models.heads import final
 from seg_mia.results.robustness import WorstCase
 
@@ -48,6 +49,10 @@ def robustness_curve(
     image's Dice never rises with the radius. Images of Dice 0 are finished. The smallest change that leaves
     at most `fooled` of the clean Dice is then sought by clipping: six forward passes.
 
+    The image of each ball is shown once more as by a query. A smoothed network answers it with its release
+    instead of the function that its gradients belong to: the Dice at a radius is that of the release, by
+    which it can also rise. The search and `minimal_linf` go by the function.
+
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
         x: images (N, C, *S) in [0, 1].
@@ -60,8 +65,8 @@ def robustness_curve(
         on_step: callback on_step(n) before iteration n of all.
 
     Returns:
-        images of the largest ball, with notes `dice`, dice.at_R for each radius R, and `minimal_linf`, the
-        smallest change found that fools (NaN where none does).
+        images of the largest ball, with notes `dice`, that of the search, dice.at_R for each radius R, that
+        of a query, and `minimal_linf`, the smallest change found that fools (NaN where none does).
 
     Raises:
         InputError: invalid inputs, or options out of range.
@@ -123,7 +128,9 @@ class _Search:
 
     def note(self, radius: float) -> None:
         """Record the worst case of a radius, and which images are fooled for the first time."""
-        self.dice[f"dice.at_{radius:g}"] = self.best.dice.clone()
+        with torch.no_grad(), followed(by_gradients=False):
+            answer = mask_dice(final(self.model(self.best.image)), self.target)
+        self.dice[f"dice.at_{radius:g}"] = answer.nan_to_num(nan=0.0).to(self.best.dice)
         met = self.best.dice <= self.limit
         new = met & self.least.isnan()
         self.fooling = torch.where(per_image(new, self.x), self.best.image, self.fooling)
@@ -178,9 +185,14 @@ class Curve(WhiteBox):
     @property
     def worst_case(self) -> WorstCase:
         """The steps in all balls, with each loss; each ball begins at the worst case of the one before."""
-        made = self.settings
-        gradients = dict.fromkeys(made["losses"], made["steps"] * len(self.radii))
-        return WorstCase(norm="linf", radius=max(self.radii) / GREY, gradients=gradients)
+        steps, losses, radius = self.settings["steps"], self.settings["losses"], max(self.radii) / GREY
+        return WorstCase(
+            norm="linf",
+            radius=radius,
+            gradients=dict.fromkeys(losses, steps * len(self.radii)),
+            in_ball=dict.fromkeys(losses, steps),
+            reach=steps * FIRST_STEP * radius,
+        )
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `robustness_curve` with a progress bar."""

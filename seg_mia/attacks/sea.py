@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.apgd import apgd, check_steps
+from seg_mia.attacks.apgd import apgd, check_steps, effort_of
 from seg_mia.attacks.ball import Norm, check_radius
 from seg_mia.attacks.base import Adversarial, steps_bar
 from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName
@@ -114,9 +114,7 @@ class Sea(WhiteBox):
     @property
     def worst_case(self) -> WorstCase:
         """All steps, with each loss."""
-        made = self.settings
-        gradients = dict.fromkeys(self.members, made["steps"])
-        return WorstCase(norm=made["norm"], radius=made["epsilon"], gradients=gradients)
+        return effort_of(self.settings, self.members)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `sea` with a progress bar."""

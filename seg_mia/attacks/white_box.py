@@ -19,7 +19,7 @@ class WhiteBox(Perturbation):
             attack on the victim itself.
         replace: layers by class path, with the stand-in that provides the gradient of each:
             `{my_package.Jpeg: {class_path: seg_mia.models.replacement.Identity}}`.
-        sanity_images: on how many images of the first batch to check that the victim's gradients can be
+        sanity_images: on how many of the first images to check that the victim's gradients can be
             followed (`seg_mia.attacks.sanity.sanity_check`); 0: none.
         knobs: options of the function.
     """

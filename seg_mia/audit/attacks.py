@@ -122,7 +122,9 @@ def once_checked(
 ) -> list[PreparedAttack]:
     """Return attacks of which one checks whether each victim's gradients can be followed.
 
-    It is the first with gradients that does not set `sanity_images` itself, unless another one sets it.
+    It is one with gradients that does not set `sanity_images` itself, unless another one sets it: one with
+    `replace` if there is any, as gradients can be followed through its stand-ins alone, then one that keeps
+    each image's worst case, then the first.
 
     Args:
         attacks: of the audit.
@@ -130,15 +132,22 @@ def once_checked(
         settings: of the audit.
     """
     stated = [entry.settings.get("sanity_images") for entry in entries]
-    wanted, checking = settings.sanity_images if not any(stated) else 0, list[PreparedAttack]()
-    for attack, entry, own in zip(attacks, entries, stated, strict=True):
-        if not isinstance(attack.instance, WhiteBox) or own is not None:
-            checking.append(attack)
-            continue
-        changed = replace(entry, settings={**entry.settings, "sanity_images": wanted})
-        same = attack.instance.sanity_images == wanted
-        checking.append(attack if same else checked(changed, settings.scorer, settings.data))
-        wanted = 0
+    instances = [attack.instance for attack in attacks]
+    free = {
+        place: instance
+        for place, (instance, own) in enumerate(zip(instances, stated, strict=True))
+        if isinstance(instance, WhiteBox) and own is None
+    }
+    best = max(
+        free, key=lambda place: (bool(free[place].replace), free[place].worst_case is not None), default=None
+    )
+    checking = list(attacks)
+    for place, instance in free.items():
+        wanted = settings.sanity_images if place == best and not any(stated) else 0
+        if instance.sanity_images != wanted:
+            entry = entries[place]
+            changed = replace(entry, settings={**entry.settings, "sanity_images": wanted})
+            checking[place] = checked(changed, settings.scorer, settings.data)
     return checking
 
 

@@ -194,7 +194,7 @@ class Settings:
         data: options of the data module for every stage, such as `root`.
         model: options of the victim's and the shadow's task, such as `encoder_weights`.
         scorer: options of every membership classifier, such as `weights`.
-        sanity_images: on how many images the first attack with gradients checks that each victim's gradients
+        sanity_images: on how many images an attack with gradients checks that each victim's gradients
             can be followed; 0: none, and no resistance to changed images is claimed.
         control: also run each membership attack on a network trained on none of the samples; its AUC must be
             0.5.

@@ -186,7 +186,7 @@ class PerturbationResults(ImageResults):
                 getattr(pl_module, "other_names", ()),
                 len(set(groups)),
             ),
-            sanity=self.sanity[0] if self.sanity else None,
+            sanity=self.sanity[-1] if self.sanity else None,
             worst_case=None if getattr(pl_module, "transfers_only", False) else self.worst_case,
             victim_queries=queries_of(pl_module.victim) if isinstance(pl_module.victim, nn.Module) else None,
         )

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
-from seg_mia.models.heads import heads
 
 OFF = "or leave out --model.cache_features"
 
@@ -23,8 +22,8 @@ class FeatureCache:
             (N, D, h, w), of which the first may be the images themselves, as in smp.
 
     Attributes:
-        unread: positions of feature maps whose values are never read (`unread_levels`): zeros of their shape
-            are served, which take no memory.
+        read: positions of the feature maps that the network declares to read; zeros in the shape of the
+            others are served, which take no memory. None keeps all.
 
     Raises:
         InputError: the encoder is trained, or its answer to one image may change.
@@ -46,7 +45,7 @@ class FeatureCache:
                 f"for batch normalisation set --model.defences.batch_norm fixed, {OFF}"
             )
         self.encoder = encoder
-        self.unread: Collection[int] = ()
+        self.read: Collection[int] | None = None
         self._rows = torch.zeros(0, dtype=torch.int64)
         self._maps: dict[int, tuple[Tensor, ...]] = {}
 
@@ -79,42 +78,13 @@ class FeatureCache:
                 computed = compute(images)
             first = int(computed[0] is images)
             kept = [
-                level.new_zeros(()).expand_as(level) if number in self.unread else level
+                level if self.read is None or number in self.read else level.new_zeros(()).expand_as(level)
                 for number, level in enumerate(computed[first:], start=first)
             ]
             self._maps |= zip((rows[position] for position in missing), zip(*kept, strict=True), strict=True)
             self._image_first = first == 1
         maps = [torch.stack(level) for level in zip(*(self._maps[row] for row in rows), strict=True)]
         return [x, *maps] if self._image_first else maps
-
-
-@torch.no_grad()
-def unread_levels(network: nn.Module, encoder: nn.Module, images: Tensor) -> set[int]:
-    """Return the positions of an encoder's feature maps that no output of a network depends on.
-
-    A feature map is read if NaN in its place reach an output, which they do also through weights of 0.
-
-    Args:
-        network: the network, which is left as it was; it is queried in evaluation mode.
-        encoder: its encoder, as in `FeatureCache`.
-        images: an image or more, (N, C, H, W).
-    """
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    compute = encoder.forward
-    try:
-        maps = list(compute(images))
-        unread = set[int]()
-        for number, level in enumerate(maps):
-            served = [*maps[:number], torch.full_like(level, torch.nan), *maps[number + 1 :]]
-            encoder.forward = lambda _, served=served: served
-            if not any(bool(output.isnan().any()) for output in heads(network(images))):
-                unread.add(number)
-    finally:
-        vars(encoder).pop("forward", None)
-        for module, mode in modes.items():
-            module.training = mode
-    return unread
 
 
 def _varies(layer: nn.Module) -> bool:

@@ -62,6 +62,11 @@ class Hypercolumn(nn.Module):
         self.output = nn.Sequential(nn.GELU(), nn.Conv2d(hidden, classes, 1)) if hidden else nn.Identity()
         self.maps, self.linear = classes, not hidden
 
+    @property
+    def read_levels(self) -> list[int] | None:
+        """The feature maps whose values are ever read; None where a subclass may read others."""
+        return self.levels if type(self) is Hypercolumn else None
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of images (N, C, H, W)."""
         return self.classified(self.encoder(x), x.shape[-2:])

@@ -126,6 +126,11 @@ class Smp(InputAdapter):
         """Encoder for pre-trained weights: maps (N, C, H, W) to a list of feature maps."""
         return self.network.get_submodule("encoder")
 
+    @property
+    def read_levels(self) -> list[int] | None:
+        """The feature maps of the encoder whose values are ever read, where the network declares them."""
+        return getattr(self.network, "read_levels", None) if type(self) is Smp else None
+
     def imagenet_encoder(self) -> dict[str, Tensor]:
         """Return the encoder's ImageNet weights for RGB, from the local cache or downloaded.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import inf, isnan
 
 import torch
+from pydantic import Field
 from scipy import stats
 from torch import Tensor
 
@@ -225,12 +226,16 @@ class WorstCase(Result):
     Attributes:
         norm: of the ball: linf or l2.
         radius: of the ball, the largest of several, in grey levels of [0, 1].
-        gradients: per image, by loss; those in smaller balls on the way to the largest included.
+        gradients: per image, by loss; those in other balls on the way to this one included.
+        in_ball: those of them in this ball itself, by loss.
+        reach: how far its steps in this ball lead together; None in files that do not say it.
     """
 
     norm: str
     radius: float
     gradients: dict[str, int]
+    in_ball: dict[str, int] = Field(default_factory=dict)
+    reach: Number = None
 
 
 class SanityCheck(Result):

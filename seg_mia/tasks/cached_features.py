@@ -7,8 +7,7 @@ from torch import nn
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence
 from seg_mia.errors import InputError
-from seg_mia.models.feature_cache import OFF, FeatureCache, unread_levels
-from seg_mia.models.prompts import prompts_from
+from seg_mia.models.feature_cache import OFF, FeatureCache
 from seg_mia.models.wrapper import bare
 
 
@@ -52,8 +51,5 @@ def feature_cache(
             f"reference images with a canary in their place; set --data.subset nonmembers, {OFF}"
         )
     cache = FeatureCache(encoder)
-    image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
-    device = next((weight.device for weight in encoder.parameters()), image.device)
-    with prompts_from(mask[None].to(device)):
-        cache.unread = unread_levels(network, encoder, image[None].to(device))
+    cache.read = getattr(bare(network), "read_levels", None)
     return cache

@@ -77,6 +77,7 @@ class PerturbationTest(LightningModule):
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
         self.classes: int | None = None
+        self._checks = list[dict[str, Tensor]]()
         self.source, self.halving = victim, Halving(victim, surrogate, *self.others)
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
@@ -168,7 +169,7 @@ class PerturbationTest(LightningModule):
             "prediction": then,
             "adversarial": adversarial,
             "measures": measures,
-            "sanity": self._checked(batch) if batch_idx == 0 else None,
+            "sanity": self._checked(batch, batch_idx),
             "fitted": self.fitted if batch_idx == 0 else None,
         }
 
@@ -216,21 +217,26 @@ class PerturbationTest(LightningModule):
         parts = self.halving.parts(lambda part, _: unreached(model, part.image), batch, batch.mask)
         return {"no_gradient": torch.cat(parts)}
 
-    def _checked(self, batch: Batch) -> SanityCheck | None:
-        """Return whether the victim's gradients can be followed, on the first images, if asked for.
+    def _checked(self, batch: Batch, batch_idx: int) -> SanityCheck | None:
+        """Return whether the victim's gradients can be followed, on the first images so far, if asked for.
 
-        None for images that are crafted on a surrogate: its gradients say nothing of the victim.
+        None for images that are crafted on a surrogate, whose gradients say nothing of the victim, and once
+        enough images are checked.
         """
-        if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images or self.transfers_only:
+        if not isinstance(self.attack, WhiteBox) or self.transfers_only:
             return None
-        first = Batch(*(values[: self.attack.sanity_images] for values in batch))
+        if batch_idx == 0:
+            self._checks = []
+        missing = self.attack.sanity_images - sum(len(check["dice"]) for check in self._checks)
+        if missing <= 0:
+            return None
+        first = Batch(*(values[:missing] for values in batch))
         model = self.attack.differentiable(self.source)
-        parts = self.halving.parts(
+        self._checks += self.halving.parts(
             lambda part, mask: sanity_values(model, part.image, mask, epsilon=EPSILON), first, first.mask
         )
-        return summarised(
-            {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, epsilon=EPSILON
-        )
+        values = {name: torch.cat([check[name] for check in self._checks]) for name in self._checks[0]}
+        return summarised(values, epsilon=EPSILON)
 
     def _on_others(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
         """Return the Dice of other victims on the images before and after."""

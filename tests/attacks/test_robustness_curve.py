@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.robustness_curve import Curve, robustness_curve
 from seg_mia.errors import InputError
+from seg_mia.models.following import is_followed
 from tests.attacks.networks import WEIGHTS, Linear, discs, linear_data, trained
 from tests.attacks.test_strength import least_dice
 
@@ -54,6 +56,23 @@ def test_no_image_has_a_higher_dice_in_a_larger_ball() -> None:
     least = result.notes["minimal_linf"].nan_to_num(nan=torch.inf)
     for radius, row in zip(RADII, dice[1:], strict=True):
         assert ((least <= radius / 255) == (row <= clean / 2)).all()
+
+
+def test_points_are_of_what_a_query_is_answered() -> None:
+    class Released(Linear):
+        """Follows a network by which everything stays right, and releases another."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            return logits if is_followed() else -logits
+
+    x, mask = linear_data()
+    result = robustness_curve(Released(), x, mask, radii=(1.0, 4.0), steps=3)
+    for radius in (1.0, 4.0):
+        plain = robustness_curve(Linear(), x, mask, radii=[n for n in (1.0, 4.0) if n <= radius], steps=3)
+        released = mask_dice(Released()(plain.images), mask)
+        assert_close(result.notes[f"dice.at_{radius:g}"].float(), released.float())
+        assert not torch.allclose(released.float(), plain.notes["dice"].float())
 
 
 def test_an_image_that_was_missed_before_any_attack_needs_no_change() -> None:

@@ -124,8 +124,12 @@ def checking(*attacks: str | AttackEntry, **settings: Any) -> list[int | None]:
 
 def test_one_attack_checks_the_gradients_of_each_victim() -> None:
     assert checking("asma", "medis") == [4, 0]
-    assert checking("square", "fgsm", "pgd", "robustness-curve") == [None, 4, 0, 0]
-    assert checking("pgd", "apgd", sanity_images=2) == [2, 0]
+    assert checking("square", "fgsm", "pgd", "robustness-curve", "sea") == [None, 0, 0, 4, 0]
+    replacing = {"replace": {"torch.nn.ReLU": {"class_path": "seg_mia.models.replacement.Identity"}}}
+    both = [AttackEntry(name, replacing) for name in ("pgd", "sea")]
+    assert checking("pgd", "apgd", *both) == [0, 0, 0, 4]
+    assert checking("apgd", AttackEntry("pgd", replacing)) == [0, 4]
+    assert checking("pgd", "fgsm", sanity_images=2) == [2, 0]
     assert checking("pgd", "apgd", sanity_images=0) == [0, 0]
     stated = {name: AttackEntry("pgd", {"sanity_images": images}) for name, images in (("no", 0), ("yes", 8))}
     assert checking(stated["no"], "apgd") == [0, 4]

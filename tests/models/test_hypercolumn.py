@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.errors import InputError
-from seg_mia.models.feature_cache import FeatureCache, unread_levels
+from seg_mia.models.feature_cache import FeatureCache
 from seg_mia.models.hypercolumn import Hypercolumn
 from seg_mia.models.smp import Smp
 from seg_mia.models.unpadded_unet import UnpaddedUNet
@@ -92,36 +92,35 @@ def test_each_image_is_computed_once_and_answered_in_any_order(image_first: bool
     assert len(encoder(x)) == len(expected)
 
 
-def test_feature_maps_that_no_output_reads_take_no_memory() -> None:
-    class Head(nn.Module):
-        """Reads its encoder's last level, the second with a weight of 0, and of the first the shape."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.fixed = Counted(image_first=True), nn.BatchNorm2d(3).eval()
-            self.scale = nn.Parameter(torch.zeros(()))
-
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            second = self.encoder(self.fixed(x))[2]
-            return second.sum(1, keepdim=True), self.scale * second.mean((1, 2, 3)).reshape(-1, 1, 1, 1)
-
-    head, x = Head().train(), images(5)
-    head.fixed.eval()
-    assert unread_levels(head, head.encoder, x[:1]) == {0, 1}
-    assert (head.training, head.fixed.training) == (True, False)
-    assert "forward" not in vars(head.encoder)
-    cache, expected = FeatureCache(head.encoder), head.encoder(x)
-    cache.unread = {1}
+def test_feature_maps_that_are_not_read_take_no_memory() -> None:
+    encoder, x = Counted(image_first=True), images(5)
+    cache, expected = FeatureCache(encoder), encoder(x)
+    cache.read = [2]
     rows = torch.tensor([4, 0, 2])
     for _ in range(2):
         cache.select(rows)
         with cache.serving():
-            image, unread, read = head.encoder(x[rows])
+            image, unread, read = encoder(x[rows])
         assert_close(read, expected[2][rows])
         assert_close(image, x[rows])
         assert unread.shape == expected[1][rows].shape
     kept = [level.untyped_storage().nbytes() for levels in cache._maps.values() for level in levels]
     assert min(kept) == 4, "one number for all images"
+
+
+def test_only_the_classifier_itself_declares_what_it_reads() -> None:
+    class Auxiliary(Hypercolumn):
+        """Has a head on another level, in training alone."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.encoder(x)
+            logits = self.classified(features, x.shape[-2:])
+            return logits + features[1].mean() if self.training else logits
+
+    assert Hypercolumn("resnet18", levels=[2, 4]).read_levels == [2, 4]
+    assert smp(levels=[3]).read_levels == [3]
+    assert Auxiliary("resnet18", levels=[2, 4]).read_levels is None
+    assert Smp(architecture="Unet", encoder="resnet18", channels=3, classes=2).read_levels is None
 
 
 def test_an_encoder_is_itself_again_after_an_error() -> None:

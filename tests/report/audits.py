@@ -170,7 +170,7 @@ def checked(**changes: Any) -> dict[str, Any]:
 def effort(radius: float = 8 / 255, norm: str = "linf", **gradients: int) -> dict[str, Any]:
     """Return the effort of a search for each image's worst case, of shipped strength unless given."""
     spent = gradients or {"balanced_cross_entropy": 120, "dice": 120}
-    return {"norm": norm, "radius": radius, "gradients": spent}
+    return {"norm": norm, "radius": radius, "gradients": spent, "in_ball": spent, "reach": 2 * radius}
 
 
 def strong(*, images: int = 400, after: float = 0.79, std: float = 0.1, **changes: Any) -> dict[str, Any]:

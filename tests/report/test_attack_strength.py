@@ -4,6 +4,11 @@ from typing import Any
 
 import pytest
 
+from seg_mia.attacks.apgd import Apgd
+from seg_mia.attacks.pgd import CosPgd, Pgd, SegPgd
+from seg_mia.attacks.robustness_curve import Curve
+from seg_mia.attacks.sea import Sea
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.report.evidence.build import statements
 from seg_mia.report.rules.verdicts import verdicts
 from seg_mia.results.audit import AuditResult
@@ -78,6 +83,54 @@ def test_attacks_in_one_ball_on_the_same_images_count_together() -> None:
     assert judged(halves[0], halves[1] | {"is_targeted": True})[0].word == "Inconclusive"
 
 
+def of(*attacks: WhiteBox) -> str:
+    """Return the verdict on a victim that attacks with these options did not harm."""
+    made = [attack.worst_case for attack in attacks]
+    assert all(worst is not None for worst in made)
+    found = [
+        strong(name=str(number), label=str(number), worst_case=worst.model_dump() if worst else None)
+        for number, worst in enumerate(made)
+    ]
+    for number, attack in enumerate(found):
+        attack["results"] = attack["results"] | {"l2": mean(1 + number)}  # no two share all digits
+    return judged(*found)[0].word
+
+
+def test_steps_that_cannot_cross_the_ball_are_no_search() -> None:
+    made: dict[str, Any] = {"epsilon": 0.5, "steps": 50, "keep": "best"}
+    assert of(Pgd(**made, step_size=1e-6), CosPgd(**made, step_size=1e-6)) == "Inconclusive"
+    assert of(Pgd(**made, step_size=0.019), CosPgd(**made, step_size=0.019)) == "Inconclusive"
+    assert of(Pgd(**made, step_size=0.02), CosPgd(**made, step_size=0.02)) == "Withstood"
+    silent = effort()
+    del silent["in_ball"], silent["reach"]  # a file that does not say it
+    assert judged(strong(worst_case=silent))[0].word == "Inconclusive"
+
+
+def test_a_repeated_attack_counts_once() -> None:
+    short, other = Pgd(steps=20, keep="best"), CosPgd(steps=40)
+    assert of(short, short, short, other) == "Inconclusive"
+    assert of(Pgd(steps=40, loss="segpgd", keep="best"), SegPgd(steps=40), CosPgd(steps=40)) == "Inconclusive"
+    assert of(Pgd(steps=60, keep="best"), other) == "Withstood"
+
+
+def test_of_a_curve_the_largest_ball_counts() -> None:
+    assert of(Curve(radii=[number / 10 for number in range(1, 51)], steps=1)) == "Inconclusive"
+    assert of(Curve(radii=[1, 2, 4], steps=20)) == "Withstood"
+    assert of(Curve(radii=[1, 2, 3], steps=20)) == "Inconclusive"
+
+
+def test_radii_that_a_config_rounds_are_the_same() -> None:
+    assert of(Apgd(epsilon=0.0157, steps=50), Apgd(epsilon=FOUR, steps=50, loss="tsallis")) == "Withstood"
+
+
+def test_of_staged_radii_the_last_counts() -> None:
+    losses: Any = ["dice", "tsallis"]
+    assert of(Sea(steps=50, losses=losses)) == "Withstood"
+    assert of(Sea(steps=50, losses=losses, staged=True)) == "Withstood"
+    assert of(Sea(steps=49, losses=[*losses, "jensen_shannon"], staged=True)) == "Withstood"
+    assert of(Sea(steps=40, losses=[*losses, "jensen_shannon"], staged=True)) == "Inconclusive"
+
+
 def test_each_seed_needs_its_own_strong_attack() -> None:
     rows = [compared(round_=number) for number in (0, 1)]
     second = {"seed": 8, "round": 1}
@@ -88,8 +141,14 @@ def test_each_seed_needs_its_own_strong_attack() -> None:
 def test_what_no_check_of_gradients_accompanies_is_no_resistance() -> None:
     verdict, statement = judged(strong(sanity=None))
     assert (verdict.word, statement.rule) == ("Inconclusive", "V6")
-    assert verdict.why == "Whether gradients are masked was not checked. Set sanity_images to 4."
-    assert judged(strong(sanity=None), weak("fgsm"))[0].word == "Withstood", "once for a victim is enough"
+    assert verdict.why == (
+        "Whether gradients are masked was not checked, or on fewer than 4 images. Set sanity_images to 4."
+    )
+    assert judged(strong(sanity=checked(images=3)))[1].rule == "V6"
+    assert judged(strong(sanity=checked(images=3), images=3))[1].rule != "V6", "all that were attacked"
+    assert judged(strong(sanity=None), weak("fgsm", sanity=checked()))[0].word == "Withstood", (
+        "once for a victim is enough"
+    )
 
 
 def test_signs_of_masked_gradients_take_it_away() -> None:
@@ -109,6 +168,14 @@ def test_signs_of_masked_gradients_take_it_away() -> None:
     verdict, statement = judged(strong(**ball), queries)
     assert (verdict.word, statement.rule) == ("Inconclusive", "V3")
     assert "square, which uses no gradients of the victim, leaves a lower Dice" in statement.why
+
+
+def test_images_without_gradient_take_it_away() -> None:
+    assert judged(strong(no_gradient=20))[0].word == "Withstood"
+    for stopped in (21, 200):  # of 400
+        verdict, statement = judged(strong(no_gradient=stopped))
+        assert (verdict.word, statement.rule) == ("Inconclusive", "V3")
+        assert f"no gradient reached {stopped} of 400 images" in verdict.why
 
 
 def test_an_attack_that_does_nothing_is_no_sign() -> None:

@@ -171,3 +171,14 @@ def test_every_pass_is_halved_with_the_prompts_of_its_part() -> None:
     for check in (expected, result):  # which squares are drawn depends on the batch
         del check["dice_black_box"]
     assert result == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_check_of_gradients_gathers_images_over_batches() -> None:
+    image = torch.rand(6, 1, 11, 11, generator=torch.Generator().manual_seed(0))
+    mask = (image[:, 0] > 0.5).long()
+    task = PerturbationTest(Limited(6), Pgd(steps=2, sanity_images=3))
+    task.targets = lambda batch: batch.mask  # type: ignore[assignment]
+    batches = [Batch(*(part[n : n + 2] for part in (image, mask, torch.arange(6)))) for n in (0, 2, 4)]
+    for _ in range(2):  # a second test begins anew
+        found = [task.test_step(batch, number)["sanity"] for number, batch in enumerate(batches)]
+        assert [None if check is None else check.images for check in found] == [2, 3, None]

@@ -64,9 +64,10 @@ RULES = {
     "V5": "Evasion, resistance: a strong attack ran, gradients were checked and show no sign of masking, no "
     'attack has an effect, and all intervals end below the threshold of "broken".',
     "V6": "Evasion, not resolvable: no attack has an effect, but only weak attacks ran, or gradients were "
-    "not checked. Strong is: each image's worst iterate on the victim's own gradients, in an L-infinity ball "
-    f"of at least 4/255, with {LEAST_LOSSES} losses of at least {LEAST_PER_LOSS} gradients per image each, "
-    f"{LEAST_GRADIENTS} together.",
+    "not checked on 4 images (or all). Strong is: each image's worst iterate on the victim's own gradients, "
+    f"in an L-infinity ball of at least 4/255 that its steps can cross, with {LEAST_LOSSES} losses of at "
+    f"least {LEAST_PER_LOSS} gradients per image each in that ball, {LEAST_GRADIENTS} together, each loss "
+    "counted once.",
     "P0": "Promise, absent: not trained with differential privacy, without noise, or only predictions are "
     "given.",
     "P1": "Promise, contradicted: canaries prove a larger epsilon for the same unit, by bounds that hold at "

@@ -71,9 +71,9 @@ RULES = {
         f"an interval begins above {WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} above the value "
         "before. Withstood: none does, a strong attack ran, no check shows a sign of masked gradients, and "
         f"all intervals end below the threshold of broken. Strong is each image's worst iterate in an "
-        f"L-infinity ball of at least 4/255, on the victim's own gradients, with {LEAST_LOSSES} losses and "
-        f"{LEAST_GRADIENTS} gradients per image. Inconclusive: anything else. Void: the victim hardly "
-        f"segments, Dice below {LEAST_DICE} on members."
+        f"L-infinity ball of at least 4/255 that its steps can cross, on the victim's own gradients, with "
+        f"{LEAST_LOSSES} losses and {LEAST_GRADIENTS} gradients per image. Inconclusive: anything else. "
+        f"Void: the victim hardly segments, Dice below {LEAST_DICE} on members."
     ),
     "privacy": (
         "Broken: canaries prove a larger epsilon than guaranteed for the same unit, by random coins. "
