@@ -221,6 +221,8 @@ def mates(inside: Inside) -> Folds:
         int64 (networks,).
     """
     complement = np.full(len(inside), -1, np.int64)
+    if not inside.shape[1]:  # without samples every network would be the complement of every other
+        return complement
     rows: dict[bytes, list[int]] = {}
     for number, row in enumerate(inside):
         waiting = rows.get((~row).tobytes())
