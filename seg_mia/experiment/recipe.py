@@ -318,6 +318,16 @@ def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
     return pools[0]
 
 
+def _warn_of_level(name: str, attack: Membership) -> None:
+    """Warn of a level that only attacks on a victim take."""
+    if getattr(attack.scorer, "level", "evaluated") == "outside":
+        log.warning(
+            "%s: level outside has no effect on the audit of a recipe, which takes levels over the pool, half "
+            "of it in each network",
+            name,
+        )
+
+
 def recipe_results(
     attacks: Mapping[str, Membership],
     signals: FleetSignals,
@@ -346,6 +356,7 @@ def recipe_results(
     for name, attack in attacks.items():
         arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.pooled
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
+        _warn_of_level(name, attack)
         audit = recipe_audit(
             *arrays,
             standardise=standardise,

@@ -40,8 +40,6 @@ def many_runs_bound(
     Clopper-Pearson bounds that hold together. They give log((TPR - delta) / FPR), or the same of the errors,
     or for a Gaussian mechanism mu = Phi^-1(TPR) - Phi^-1(FPR), and epsilon by mu.
 
-    The bound is a proof for the promise under replacing one patient only if `exchangeable`.
-
     Args:
         signals: one per network and patient, higher for members, (networks, patients); each a function of its
             network alone, such as from `standardised`.

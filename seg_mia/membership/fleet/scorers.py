@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -272,6 +273,7 @@ class Rmia(ByReferences):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._tuned = 0.0
+        self._tuned_on = b""
 
     @property
     def least_inside(self) -> int:
@@ -294,8 +296,13 @@ class Rmia(ByReferences):
 
     def learn(self, references: Values, inside: Inside) -> None:
         """Choose `offline_a` if it is `tuned`."""
-        if self.offline_a == "tuned":
-            self._tuned = tuned_offline_a(references, inside)
+        if self.offline_a != "tuned":
+            return
+        # Targets of one fold have the same references.
+        digest = sha256(np.ascontiguousarray(references).tobytes())
+        digest.update(np.ascontiguousarray(inside).tobytes())
+        if digest.digest() != self._tuned_on:
+            self._tuned, self._tuned_on = tuned_offline_a(references, inside), digest.digest()
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `rmia` with the samples themselves as population."""

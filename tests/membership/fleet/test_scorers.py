@@ -1,6 +1,7 @@
 """Attacks by references as a config names them: what they score, and where they decide."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -200,6 +201,10 @@ def test_rmia_tunes_its_estimate_on_shadows_alone() -> None:
     np.testing.assert_array_equal(tuned.score(victim, shadows).scores, fixed.score(victim, shadows).scores)
     pool = signals[0], signals[1:], inside[1:]
     np.testing.assert_array_equal(Rmia(offline_a="tuned").pooled(*pool), fixed.pooled(*pool))
+    # Both targets of a fold have the same references, on which the estimate is chosen once.
+    with patch("seg_mia.membership.fleet.scorers.tuned_offline_a", wraps=tuned_offline_a) as tune:
+        attacked(signals, inside, Rmia(offline_a="tuned").pooled, folds=np.arange(7) // 2)
+    assert tune.call_count == 4
     with pytest.raises(InputError, match="which 1 references do not allow"):
         Rmia(offline_a="tuned").fit(shadows[:1])
 
