@@ -111,15 +111,18 @@ def _warn_of_levels(attack: Membership, judge: Answers, shadows: Sequence[Answer
     """Warn if levels are taken over samples of which other shares are members of victim and shadows."""
     scorer, share = attack.scorer, float(judge.members.mean())
     own = [float(shadow.members[shadow.judged].mean()) for shadow in shadows if shadow.judged.any()]
-    if not scorer.standardise or scorer.by_population or not own:
+    if not scorer.by_evaluated or not own:
         return
     typical = sum(own) / len(own)
     if abs(share - typical) > 0.1:
         log.warning(
             "%.0f %% of the evaluated samples are members, of the shadows' own %.0f %%: thresholds of the "
-            "shadows are shifted, the AUC hardly; --attack.scorer.level outside takes levels elsewhere",
+            "shadows are shifted, the AUC hardly; %s",
             100 * share,
             100 * typical,
+            "--attack.scorer.level outside takes levels elsewhere"
+            if scorer.standardise
+            else "compare offline, with samples outside all trainings kept back by data.reference",
         )
 
 

@@ -322,8 +322,8 @@ def _warn_of_level(name: str, attack: Membership) -> None:
     """Warn of a level that only attacks on a victim take."""
     if getattr(attack.scorer, "level", "evaluated") == "outside":
         log.warning(
-            "%s: level outside has no effect on the audit of a recipe, which takes levels over the pool, half "
-            "of it in each network",
+            "%s: level outside has no effect on the audit of a recipe, which takes levels over the pool, "
+            "half of it in each network",
             name,
         )
 

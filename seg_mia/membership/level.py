@@ -133,10 +133,11 @@ def _spread(samples: Values) -> NDArray[np.float64]:
 
 def _varying(samples: Sequence[Values]) -> Members:
     """Return which signals differ between each network's samples, (n, signals) each, bool (signals,)."""
-    varying = np.stack([_spread(known) > 0 for known in samples]).all(axis=0)
+    spread = np.stack([_spread(known) for known in samples])
+    varying: Members = (spread > 0).all(axis=0)
     if not varying.any():
         raise InputError(
             f"one of the {len(varying)} signals must differ between samples in every network, got equal "
             "ones on half of the samples or more; use signals without rounding"
         )
-    return np.asarray(varying, dtype=np.bool_)
+    return varying

@@ -103,6 +103,11 @@ class Scorer(ABC):
         """Whether samples outside all networks' training are compared with the evaluated ones (`know`)."""
         return False
 
+    @property
+    def by_evaluated(self) -> bool:
+        """Whether scores depend on the share of members among the evaluated samples, after `know`."""
+        return False
+
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:  # noqa: ARG002
         """Learn signals on samples outside all networks' training, before `fit`, with `by_population`.
 
@@ -247,6 +252,11 @@ class Calibrated(Scorer):
     def by_population(self) -> bool:
         """With a level `outside`."""
         return self.level == "outside"
+
+    @property
+    def by_evaluated(self) -> bool:
+        """With levels over the evaluated samples."""
+        return self.standardise and self.level == "evaluated"
 
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
         """Keep the signals outside all trainings, the victim's last."""

@@ -131,6 +131,11 @@ class ByReferences(Scorer):
         """With a level `outside`."""
         return self.level == "outside"
 
+    @property
+    def by_evaluated(self) -> bool:
+        """With levels over the evaluated samples."""
+        return self.standardise and self.level == "evaluated"
+
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
         """Keep the signals outside all trainings, the victim's last."""
         self._levels.know(victim, shadows)
@@ -289,6 +294,11 @@ class Rmia(ByReferences):
     def by_population(self) -> bool:
         """Offline."""
         return super().by_population or self.offline_a is not None
+
+    @property
+    def by_evaluated(self) -> bool:
+        """With the evaluated samples as population."""
+        return super().by_evaluated or self.offline_a is None or self._levels.outside is None
 
     def resolution(self, population: int) -> float:
         """Return 10 over the size of the population."""

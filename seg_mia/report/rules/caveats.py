@@ -112,9 +112,10 @@ def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
             "bounds that err."
         )
     else:
+        more = "more canaries" if refutation.attack is None else "canaries"
         qualification += (
             " This is no proof: samples of one training are not independent of each other. Repeat the "
-            "training with canaries, whose bound needs no independence."
+            f"training with {more}, whose number of right guesses proves a bound."
         )
     return (
         f'The privacy guarantee of "{victim.defence}" is {degree} (seed {victim.seed}). It claims '

@@ -12,7 +12,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.membership import _warn_of_levels
 from seg_mia.membership import auc
 from seg_mia.membership.answers import Answers
-from seg_mia.membership.fleet.scorers import Lira, LiraOffline
+from seg_mia.membership.fleet.scorers import Base, Lira, LiraOffline, Rmia
 from seg_mia.membership.scorers import Calibrated
 from seg_mia.results.evaluation import membership_scores
 from tests.membership.fleet.test_scorers import IDS, fleet
@@ -152,4 +152,12 @@ def test_another_share_of_members_than_the_shadows_is_a_warning(caplog: pytest.L
         assert not caplog.records
         few = [replace(shadow, members=shadow.members & (np.arange(1000) % 2 == 0)) for shadow in shadows]
         _warn_of_levels(attack, victim, few)
-    assert "50 % of the evaluated samples are members, of the shadows' own 25 %" in caplog.text
+        assert "50 % of the evaluated samples are members, of the shadows' own 25 %" in caplog.text
+        assert "level outside takes levels elsewhere" in caplog.text
+        # A population of evaluated samples, too, has the victim's share; likelihoods alone do not.
+        caplog.clear()
+        for scorer in (Base(), Lira(level="outside")):
+            _warn_of_levels(cast("Any", SimpleNamespace(scorer=scorer)), victim, few)
+        assert not caplog.records
+        _warn_of_levels(cast("Any", SimpleNamespace(scorer=Rmia())), victim, few)
+        assert "compare offline, with samples outside all trainings" in caplog.text
