@@ -134,7 +134,7 @@ def _spread(samples: Values) -> NDArray[np.float64]:
 def _varying(samples: Sequence[Values]) -> Members:
     """Return which signals differ between each network's samples, (n, signals) each, bool (signals,)."""
     spread = np.stack([_spread(known) for known in samples])
-    varying: Members = (spread > 0).all(axis=0)
+    varying = np.asarray((spread > 0).all(axis=0), dtype=np.bool_)
     if not varying.any():
         raise InputError(
             f"one of the {len(varying)} signals must differ between samples in every network, got equal "
