@@ -56,7 +56,7 @@ from seg_mia.results.tables import (
     success_table,
     utility,
 )
-from seg_mia.results.text import canary_headline, folds_headline, recipe_headline
+from seg_mia.results.text import canary_headline, folds_headline, recipe_headlines
 
 HIDDEN = ("duplicates", "duplicate_positions")
 """Data settings that contain sample names."""
@@ -125,7 +125,7 @@ class Audit:
         certificates = self.report.certificates
         lines += [f"{result.title}, {certificate_outcome(result)}" for result in certificates]
         recipes = self.report.recipes
-        lines += [line for recipe in recipes for line in recipe_headline(recipe)]
+        lines += recipe_headlines(recipes)
         lines += ["", *aligned(recipe_table(recipes), indent="  ")] if len(recipes) > 1 else []
         if self.report.seeds:
             lines += ["over all seeds", *map(spread_in_words, self.report.seeds)]

@@ -30,7 +30,7 @@ from seg_mia.membership.base import Membership
 from seg_mia.results.files import write_text
 from seg_mia.results.recipe_files import write_recipes
 from seg_mia.results.tables import aligned, recipe_table
-from seg_mia.results.text import recipe_headline
+from seg_mia.results.text import recipe_headlines
 from seg_mia.runs import FLEET, FleetNetwork, FleetRecord
 
 HELP = """\
@@ -144,8 +144,7 @@ def _audited(
         settings.attacks, networks, folder, subgroups=settings.subgroups, folder=str(folder)
     )
     write_recipes(folder, results)
-    lines = [line for result in results for line in recipe_headline(result)]
-    return [*aligned(recipe_table(results)), "", *lines]
+    return [*aligned(recipe_table(results)), "", *recipe_headlines(results)]
 
 
 def read_settings(words: Sequence[str]) -> FleetSettings:

@@ -93,7 +93,7 @@ def infer(
     learner = ClassifierLearner(signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
-    _warn_of_levels(attack, judge)
+    _warn_of_levels(attack, judge, learn)
     return Findings(
         judged,
         guesses.scores,
@@ -107,14 +107,22 @@ def infer(
     )
 
 
-def _warn_of_levels(attack: Membership, judge: Answers) -> None:
-    """Warn if levels are taken over evaluated samples of which other than about half are members."""
+def _warn_of_levels(attack: Membership, judge: Answers, shadows: Sequence[Answers]) -> None:
+    """Warn if levels are taken over samples of which other shares are members of victim and shadows."""
     scorer, share = attack.scorer, float(judge.members.mean())
-    if scorer.standardise and not scorer.by_population and abs(share - 0.5) > 0.1:
+    own = [float(shadow.members[shadow.judged].mean()) for shadow in shadows if shadow.judged.any()]
+    if not scorer.by_evaluated or not own:
+        return
+    typical = sum(own) / len(own)
+    if abs(share - typical) > 0.1:
         log.warning(
-            "%.0f %% of the evaluated samples are members, of the shadows' about half: thresholds of the "
-            "shadows are shifted, the AUC hardly; --attack.scorer.level outside takes levels elsewhere",
+            "%.0f %% of the evaluated samples are members, of the shadows' own %.0f %%: thresholds of the "
+            "shadows are shifted, the AUC hardly; %s",
             100 * share,
+            100 * typical,
+            "--attack.scorer.level outside takes levels elsewhere"
+            if scorer.standardise
+            else "compare offline, with samples outside all trainings kept back by data.reference",
         )
 
 

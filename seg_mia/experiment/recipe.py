@@ -26,7 +26,7 @@ from seg_mia.membership.fleet.arrays import informative, standardised, untrained
 from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
-from seg_mia.membership.fleet.many_runs import many_runs_bound
+from seg_mia.membership.fleet.many_runs import exchangeable, many_runs_bound
 from seg_mia.membership.fleet.recipe import by_patient
 from seg_mia.membership.label_signals import of_classes
 from seg_mia.membership.signals import ImageDice, ImageLoss, Signal
@@ -147,7 +147,11 @@ def _weakest(fleet: Sequence[TrainedModel]) -> DPGuarantee | None:
 
 
 def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowerBound | None:
-    """Return the epsilon that the networks of a private fleet prove for one patient; None without privacy.
+    """Return the epsilon that the networks of a private fleet prove for one patient, None for no proof.
+
+    A proof needs the fleet as it was drawn, with no network left out by its outcome, and networks with a
+    patient that differ from those without by an exchange of two patients: all of as many samples, and as many
+    of them in each network. Halves of patients of unequal size, or of an odd number, are no such networks.
 
     Args:
         values: signals of one attack, (networks, n) or (networks, n, signals).
@@ -155,6 +159,12 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
     """
     privacy = signals.privacy
     if privacy is None or privacy.delta is None or not privacy.noise:
+        return None
+    if signals.untrained or not exchangeable(signals.inside, signals.groups):
+        log.warning(
+            "no epsilon is proved by these trainings: it needs all networks of the fleet, patients of "
+            "equally many samples, and as many of them in each network"
+        )
         return None
     usable = values[:, :, informative(values)] if values.ndim == 3 else values
     compared, inside, names = by_patient(standardised(usable), signals.inside, signals.groups)
@@ -308,6 +318,16 @@ def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
     return pools[0]
 
 
+def _warn_of_level(name: str, attack: Membership) -> None:
+    """Warn of a level that only attacks on a victim take."""
+    if getattr(attack.scorer, "level", "evaluated") == "outside":
+        log.warning(
+            "%s: level outside has no effect on the audit of a recipe, which takes levels over the pool, "
+            "half of it in each network",
+            name,
+        )
+
+
 def recipe_results(
     attacks: Mapping[str, Membership],
     signals: FleetSignals,
@@ -336,6 +356,7 @@ def recipe_results(
     for name, attack in attacks.items():
         arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.pooled
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
+        _warn_of_level(name, attack)
         audit = recipe_audit(
             *arrays,
             standardise=standardise,

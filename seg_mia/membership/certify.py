@@ -18,8 +18,10 @@ Letters 166).
 Two kinds of bounds must be told apart. `epsilon_lower_bound` is a statement under an assumption: that the
 samples are independent. Those of one training are not, since one network was trained on all of them; the
 assumption is common in one-run audits and unproven. Neighbouring slices of one patient are clearly dependent:
-use one score per patient (see `pooled`). The bounds named in `PROVED_BY_COINS` are proofs: they require only
-that an independent fair coin of ours decided the insertion of each sample, as for canaries.
+use one score per patient (see `pooled`). The bounds named in `PROVED_BY_COINS` are proofs. Those of one run
+require only that an independent fair coin of ours decided the insertion of each sample, as for canaries.
+Those of many runs require that pairs of complementary halves were drawn by us, independently of each other,
+and that every network is an independent training of its half (`seg_mia.membership.fleet.many_runs`).
 """
 
 import math
@@ -50,7 +52,8 @@ Counts = NDArray[np.integer[Any]]
 PROVED_BY_COINS: frozenset[str] = frozenset(
     {"one_run", "gaussian_one_run", "f_dp_one_run", "many_runs", "gaussian_many_runs"}
 )
-"""Rules whose bounds follow from our random coins; all others assume independent samples."""
+"""Rules whose bounds follow from our random draws, of samples or halves; others assume independent samples.
+"""
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
 """Rules tried by `epsilon_lower_bound`; the first wins ties."""

@@ -12,10 +12,17 @@ from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.arrays import Members, Units, Values
 from seg_mia.membership.blind import blind_scores
-from seg_mia.membership.fleet.arrays import levelled
-from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
-from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
-from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
+from seg_mia.membership.fleet.victim import (
+    Names,
+    Thresholds,
+    decides,
+    in_turn,
+    null_chances,
+    of_victim,
+    turn_threshold,
+)
+from seg_mia.membership.level import Level, Levels
+from seg_mia.membership.scores import Guesses, Rule, calibrated, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
 
 
@@ -96,6 +103,11 @@ class Scorer(ABC):
         """Whether samples outside all networks' training are compared with the evaluated ones (`know`)."""
         return False
 
+    @property
+    def by_evaluated(self) -> bool:
+        """Whether scores depend on the share of members among the evaluated samples, after `know`."""
+        return False
+
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:  # noqa: ARG002
         """Learn signals on samples outside all networks' training, before `fit`, with `by_population`.
 
@@ -162,7 +174,7 @@ class Threshold(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
-        self._lowest: dict[float, float] = {}
+        self._decided: Thresholds | None = None
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadow's own samples."""
@@ -173,7 +185,7 @@ class Threshold(Scorer):
         known, members = shadow.numbers[shadow.judged], shadow.members[shadow.judged]
         self._threshold = shadow_threshold(known, members, rule=self.rule)
         groups = shadow.groups[shadow.judged]
-        self._lowest = transferred_thresholds(-known[None], members[None], groups)
+        self._decided = decides(-known[None], members[None], groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
         """Return the target's signals themselves."""
@@ -181,7 +193,7 @@ class Threshold(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
         """Return the negative numbers, as in `loss_threshold`."""
-        thresholds = Thresholds(np.unique(victim.groups), self._lowest)
+        thresholds = of_victim(self._decided, victim.groups)
         return Guesses(-victim.numbers, self._threshold, thresholds=thresholds)
 
 
@@ -223,8 +235,8 @@ class Calibrated(Scorer):
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
             between networks of one recipe.
-        level: samples that give level and scale: the `evaluated` ones, right for thresholds if about half of
-            them are members of each network, or samples `outside` all trainings (`levelled`).
+        level: samples that give level and scale: each network's own `evaluated` ones, right for thresholds if
+            like shares of them are members, or samples `outside` all trainings (`Levels`).
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
@@ -233,18 +245,22 @@ class Calibrated(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
-        self._lowest: dict[float, float] = {}
-        self._outside: Values | None = None
-        check_level(self.level, standardise=self.standardise)
+        self._decided: Thresholds | None = None
+        self._levels = Levels(self.level, standardise=self.standardise)
 
     @property
     def by_population(self) -> bool:
         """With a level `outside`."""
         return self.level == "outside"
 
+    @property
+    def by_evaluated(self) -> bool:
+        """With levels over the evaluated samples."""
+        return self.standardise and self.level == "evaluated"
+
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
         """Keep the signals outside all trainings, the victim's last."""
-        self._outside = outside_signals(victim, shadows)
+        self._levels.know(victim, shadows)
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadows' own samples."""
@@ -252,10 +268,7 @@ class Calibrated(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        levels = self._level(numbers, np.arange(len(shadows)))
-        self._threshold = calibrated_threshold(levels, seen, judged)
-        scores = in_turn(-levels, seen, self._numbered, _answered, judged)
-        self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
+        self._decide(self._levels.fit(-numbers, judged), seen, judged, shadows[0].groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:
         """Return `calibrated` of losses, which are minus these signals."""
@@ -266,22 +279,21 @@ class Calibrated(Scorer):
         numbers, members = answered(victim.ids, [victim, *shadows])
         seen = members[1:]
         self.needs.check(seen)
-        networks = np.array([-1, *range(len(shadows))])
-        levels = self._level(numbers, networks)
-        scores = calibrated(levels[0], levels[1:], seen)
-        others = in_turn(-levels[1:], seen, self._numbered, _answered)
+        levels = self._levels.apply(-numbers)
+        scores = self.compare(levels[0], levels[1:], seen)
+        others = in_turn(levels[1:], seen, self._numbered, _answered)
         chances = null_chances(scores, others, seen, victim.groups)
-        thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
+        thresholds = of_victim(self._decided, victim.groups, chances)
         return Guesses(scores, self._threshold, thresholds=thresholds)
 
     def _numbered(self, _: Units, target: Values, references: Values, inside: Members) -> Values:
         return self.compare(target, references, inside)
 
-    def _level(self, numbers: Values, networks: Units) -> Values:
-        """Return numbers without levels; `networks` are their rows of the outside signals."""
-        if not self.standardise:
-            return numbers
-        return -levelled(-numbers, level_signals(self.level, self._outside, networks))
+    def _decide(self, levels: Values, seen: Members, judged: Members, groups: Names) -> None:
+        """Choose thresholds on the shadows, each in turn the victim of the others."""
+        scores = in_turn(levels, seen, self._numbered, _answered, judged)
+        self._threshold = turn_threshold(scores, seen)
+        self._decided = decides(scores, seen, groups)
 
 
 @dataclass(kw_only=True)

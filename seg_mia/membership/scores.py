@@ -13,7 +13,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.answers import check_matrix
 from seg_mia.membership.arrays import Members, Values
 from seg_mia.membership.fleet.quantile import QuantileScores
-from seg_mia.membership.fleet.victim import Thresholds
+from seg_mia.membership.fleet.victim import Thresholds, in_turn, turn_threshold
 from seg_mia.membership.roc import best_threshold, check_scores
 
 Rule = Literal["shadow_mean", "shadow_roc"]
@@ -110,8 +110,9 @@ def calibrated(victim: Numbers, shadows: Numbers, seen: Members) -> Values:
 def calibrated_threshold(shadows: Numbers, seen: Members, judged: Members | None = None) -> float:
     """Return the threshold of highest balanced accuracy for `calibrated`, each shadow in turn the victim.
 
-    The victim's membership is not used. The threshold is 0, the expected loss, if shadows cannot determine
-    one: with fewer than two members and two non-members that another shadow was not trained on.
+    Neither the victim's membership is used, nor a shadow's complement against it (`in_turn`). The threshold
+    is 0, the expected loss, if shadows cannot determine one: with fewer than two members and two non-members
+    that another shadow was not trained on.
 
     Args:
         shadows: losses of samples under each shadow, (shadows, n).
@@ -122,15 +123,11 @@ def calibrated_threshold(shadows: Numbers, seen: Members, judged: Members | None
         InputError: shapes that differ or numbers that are not finite.
     """
     check_matrix(shadows, seen)
-    scores, members = list[Values](), list[Members]()
-    for target in range(len(shadows)):
-        is_reference = np.arange(len(shadows)) != target
-        usable = (~seen[is_reference]).any(axis=0) & (True if judged is None else judged[target])
-        if usable.any():
-            references = shadows[is_reference][:, usable], seen[is_reference][:, usable]
-            scores.append(calibrated(shadows[target, usable], *references))
-            members.append(seen[target, usable])
-    known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
-    if min(int(known.sum()), int((~known).sum())) < 2:
-        return 0.0
-    return best_threshold(np.concatenate(scores), known)
+    scores = in_turn(
+        -shadows.astype(np.float64),
+        seen,
+        lambda _, target, references, inside: calibrated(-target, -references, inside),
+        lambda inside: np.asarray(~inside.all(axis=0), dtype=np.bool_),
+        judged,
+    )
+    return turn_threshold(scores, seen)

@@ -60,7 +60,7 @@ def build(stored: StoredAudit, *, images: bool, ids: bool = False) -> tuple[Repo
         ids=images and ids,
         tool=shareable.tool,
         evidence=evidence(stored, shareable, files.scores),
-        warnings=warnings(shareable.defences, membership, shareable.perturbations),
+        warnings=warnings(shareable.defences, membership, shareable.perturbations, recipes),
         verdicts=verdicts(
             shareable.defences,
             membership,

@@ -56,7 +56,7 @@ def report(words: Sequence[str]) -> Outcome:
     folder = read_audit(arguments.run).folder
     shown = {"images": arguments.images, "ids": arguments.ids}
     content = write_report(folder, **shown, annexes=arguments.annex, pdf=arguments.pdf)
-    warned = foremost(content.victims, content.membership)
+    warned = foremost(content.victims, content.membership, content.recipes)
     names = [PAGE, NUMBERS]
     names += [DPO] if "dpo" in arguments.annex else []
     names += [DPO_PDF] if arguments.pdf else []

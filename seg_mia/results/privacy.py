@@ -96,8 +96,9 @@ class BoundAt(Result):
 class EpsilonLowerBound(Result):
     """The least epsilon that right guesses show: fields of `seg_mia.membership.certify.Certified`.
 
-    It is proved if our random coins decided who was inserted, as for canaries (`is_proof`); otherwise it
-    holds under the assumption that the samples of one training are independent.
+    It is proved if our random draws decided who was inserted, by a coin for each canary or by halves for
+    independent trainings (`is_proof`); otherwise it holds under the assumption that the samples of one
+    training are independent.
 
     Attributes:
         unit: whose presence was guessed; None of canaries, each of which is an image and a patient.
@@ -142,7 +143,7 @@ class EpsilonLowerBound(Result):
 
     @property
     def is_proof(self) -> bool:
-        """Whether it follows from random coins; else it assumes independent samples."""
+        """Whether it follows from our random draws; else it assumes independent samples."""
         return self.rule in PROVED_BY_COINS
 
     def jointly(self, count: int) -> "EpsilonLowerBound | None":

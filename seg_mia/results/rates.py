@@ -16,7 +16,8 @@ class RecipeRate:
     Attributes:
         fpr: nominal false positive rate.
         expected: expected number of false positives, decisions on non-members times `fpr`.
-        resolvable: whether `expected` is 1 or more, and the scores have values enough for such a rate.
+        resolvable: whether `expected` is 1 or more, the scores have values enough for such a rate, and the
+            threshold was chosen on non-members enough for it.
         flagged: whether `expected` is below 5, so that the rates are rough.
         achieved_fpr: fraction of non-members called members.
         tpr: fraction of members called members.
@@ -84,11 +85,16 @@ def rate_of(rate: Rate, resolution: float = 0.0) -> RecipeRate:
 
 
 def threshold_rates(rates: VictimRates, resolution: float = 0.0) -> ThresholdRates:
-    """Return the rates of an attack on one victim as a result."""
+    """Return the rates of an attack on one victim as a result.
+
+    A threshold from other networks also needs one expected false positive among the non-members it was chosen
+    on: below, it is their maximum, whatever the nominal rate.
+    """
+    chosen = 1 / rates.choosing if rates.choosing else 0.0
     return ThresholdRates(
         members=rates.members,
         nonmembers=rates.nonmembers,
         pooled=[rate_of(rate, resolution) for rate in rates.pooled],
         calibrated=[rate_of(rate, resolution) for rate in rates.calibrated],
-        transferred=[rate_of(rate, resolution) for rate in rates.transferred],
+        transferred=[rate_of(rate, max(resolution, chosen)) for rate in rates.transferred],
     )

@@ -1,12 +1,13 @@
 """Summary text of a run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seg_mia.membership.tradeoff import Permitted
 from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.folds import FoldsResult
+from seg_mia.results.many_runs import bounds_of
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
@@ -236,8 +237,20 @@ def folds_headline(result: FoldsResult) -> list[str]:
     ]
 
 
-def recipe_headline(result: RecipeResult) -> list[str]:
-    """Return an attack on a recipe in lines: decisions, patients, and what weakens them."""
+def recipe_headlines(results: Sequence[RecipeResult]) -> list[str]:
+    """Return all attacks on recipes in lines; bounds of one recipe hold together."""
+    return [
+        line for result in results for line in recipe_headline(result, max(1, bounds_of(results, result.row)))
+    ]
+
+
+def recipe_headline(result: RecipeResult, bounds: int = 1) -> list[str]:
+    """Return an attack on a recipe in lines: decisions, patients, and what weakens them.
+
+    Args:
+        result: of the attack.
+        bounds: number of attacks on the recipe whose bounds on epsilon hold together.
+    """
     risk, aucs = result.risk, result.network_aucs
     rates = result.rates
     at_1 = [
@@ -261,14 +274,19 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"signals; worst decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
         *([] if result.controls is None else [controls_headline(result.controls)]),
-        *([] if result.many_runs is None else [f"  {many_runs_headline(result.many_runs, result.privacy)}"]),
+        *(
+            []
+            if result.many_runs is None
+            else [f"  {many_runs_headline(result.many_runs, result.privacy, bounds)}"]
+        ),
     ]
 
 
-def many_runs_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) -> str:
+def many_runs_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None, bounds: int = 1) -> str:
     """Return the epsilon that many trainings prove for one patient, its ceiling, and the promise.
 
-    All networks have members in equal number, so that the promise under replacing one unit is compared.
+    The promise is that under replacing one unit. It is called broken by the bound that holds beside those of
+    the other `bounds` - 1 attacks.
     """
     epsilon, trainings = bound.epsilon or 0.0, (bound.members or 0) + (bound.nonmembers or 0)
     shown = f"prove epsilon >= {epsilon:.2f}" if epsilon else "prove no epsilon"
@@ -281,7 +299,11 @@ def many_runs_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
         return f"{line}; no guarantee under replacing one"
     if bound.unit is not None and bound.unit != privacy.unit:
         return f"{line}; the guarantee is per {privacy.unit}, not comparable"
-    broken = ", WHICH IS BROKEN" if epsilon > promised else ""
+    joint, broken = bound.jointly(bounds), ""
+    if joint is not None and (joint.epsilon or 0.0) > promised:
+        broken = (
+            f", WHICH IS BROKEN: >= {joint.epsilon:.2f} at 95% confidence for {counted(bounds, 'attack')}"
+        )
     return f"{line}; the guarantee is {promised:.3g} if one is replaced{broken}"
 
 

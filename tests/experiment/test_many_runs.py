@@ -1,5 +1,7 @@
 """What the networks of a private fleet prove, from their signals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,27 @@ def test_sampled_steps_are_no_gaussian_mechanism_and_no_promise_has_no_bound() -
         PRIVATE.model_copy(update={"delta": None}),
     ):
         assert many_runs(VALUES, signals(privacy)) is None
+
+
+def test_patients_of_unequal_size_an_odd_number_or_networks_left_out_prove_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One patient of 20 samples and 40 of 3: halves by samples with it hold 18 patients, those without 23."""
+    sizes = [20] + [3] * 40
+    patients = np.repeat(np.array([f"{number:02}" for number in range(41)]), sizes)
+    whole = np.zeros((64, 41), dtype=np.bool_)
+    for pair in range(32):
+        order = np.random.default_rng(pair).permutation(np.arange(1, 41))
+        whole[2 * pair, 0] = True
+        whole[2 * pair, order[:17]] = True
+        whole[2 * pair + 1] = ~whole[2 * pair]
+    inside = np.repeat(whole, sizes, axis=1)
+    values = np.random.default_rng(0).normal(size=inside.shape) + 1.0 * inside
+    uneven = FleetSignals(patients, patients, inside, {}, np.zeros(inside.shape), {}, privacy=PRIVATE)
+    assert many_runs(values, uneven) is None
+    assert "no epsilon is proved by these trainings" in caplog.text
+    odd = replace(
+        uneven, ids=uneven.ids[:3], groups=np.array(list("abc")), inside=np.array([[1, 1, 0], [0, 0, 1]]) > 0
+    )
+    assert many_runs(values[:2, :3], odd) is None
+    assert many_runs(VALUES, replace(signals(PRIVATE), untrained=(3,))) is None

@@ -70,6 +70,8 @@ def test_a_bound_above_the_promise_breaks_it_and_is_said_first(
     )
     assert f"canaries in its training {verb} at least {shown}, at 95% confidence" in first
     assert sure in first
+    assert ("Do not rely on it" in first) == (degree == "broken")
+    assert ("Repeat the training with more canaries" in first) != (degree == "broken")
     verdict = report.verdicts[1].privacy
     word = "Broken" if degree == "broken" else "Contradicted if independent"
     assert (verdict.level, verdict.word) == ("bad", word)
@@ -119,6 +121,8 @@ def test_the_proof_that_goes_furthest_is_named_and_an_attack_counts_as_well() ->
     plain = compared(1, "private", privacy=promise())
     (first,) = told(compared(), plain, attacks=(proof,)).warnings
     assert "mia-type2 shows at least 8.50" in first
+    assert "Do not rely on it" not in first
+    assert "Repeat the training with canaries" in first
     assert "contradicted if samples are independent" in first
     both = plain | {"canaries": canaries(0.0, 9.0)}
     (first,) = told(

@@ -335,5 +335,7 @@ def test_thresholds_of_other_networks_have_a_table() -> None:
         assert f"{found.tpr.value:.3f} [{found.tpr.low:.3f}, {found.tpr.high:.3f}]" in shown
     assert "0.1 expected" in shown
     assert "one, from other networks" not in shown, "of recipes"
+    assert "at a threshold chosen on these decisions" in shown
     assert "thresholds that only the attacker's networks decide" in shown
+    assert "lower bound on epsilon that they show if samples are independent" in shown
     assert "thresholds that only" not in " ".join(Page(written(audit([guess()]))[0]).text().split())

@@ -353,6 +353,13 @@ def test_what_many_trainings_prove_of_a_promise_is_on_the_page_and_a_caveat_wher
     assert "mia-lira its trainings prove at least 3.00, at 95 % confidence for 1 attacks together" in line
     two = [one, recipe(name="mia-calibrated", privacy=private, many_runs=by_many_runs(0.0))]
     assert not [text for text in report(*two).caveats if "is broken" in text], "2.25 holds beside another"
+    assert report(*two).verdicts[0].privacy.word != "Broken"
+    found = report(one)
+    assert found.warnings[0].startswith('The privacy guarantee of the recipe "none" is broken. It claims')
+    assert (found.verdicts[0].privacy.word, found.verdicts[0].privacy.level) == ("Broken", "bad")
+    (stated,) = [row for row in found.evidence.statements if row.question == "promise"]
+    assert (stated.rule, stated.word) == ("P1", "Promise contradicted")
+    assert check([read_gate("epsilon.refutations>0")], found)
     weak = recipe(privacy=private, many_runs=by_many_runs(0.0, attainable=2.0))
     assert [
         text for text in report(weak).caveats if "could not have contradicted the guarantee of 2.5" in text

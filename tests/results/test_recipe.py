@@ -12,11 +12,11 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.membership.fleet.recipe import rate
 from seg_mia.membership.intervals import Interval
-from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+from seg_mia.results.privacy import BoundAt, DPGuarantee, EpsilonLowerBound
 from seg_mia.results.rates import rate_at
 from seg_mia.results.recipe import RecipeResult, auc_p_value, recipe_result, without_ids
 from seg_mia.results.tables import recipe_table
-from seg_mia.results.text import recipe_headline
+from seg_mia.results.text import recipe_headline, recipe_headlines
 from tests.results.recipes import audited, expected_auc, expected_tpr, hashes, recipe, two_attacks
 
 
@@ -160,7 +160,11 @@ def test_the_headline_has_what_many_trainings_prove_of_a_promise() -> None:
         "the guarantee is 2.5 if one is replaced"
     )
     broken = recipe_headline(recipe(privacy=private, many_runs=by_many_runs(3.0)))[-1]
-    assert broken.endswith("WHICH IS BROKEN")
+    assert broken.endswith("WHICH IS BROKEN: >= 3.00 at 95% confidence for 1 attack")
+    joint = by_many_runs(3.0, stricter=[BoundAt(confidence=0.975, epsilon=2.25, attainable=7.0)])
+    pair = [recipe(privacy=private, many_runs=bound) for bound in (joint, by_many_runs(0.0))]
+    assert not [text for text in recipe_headlines(pair) if "BROKEN" in text], "2.25 holds beside another"
+    assert [text for text in recipe_headlines(pair[:1]) if "BROKEN" in text]
     other = recipe_headline(recipe(privacy=private, many_runs=by_many_runs(3.0, unit="image")))[-1]
     assert other.endswith("the guarantee is per patient, not comparable")
     nothing = recipe_headline(recipe(privacy=None, many_runs=by_many_runs(0.0)))[-1]

@@ -140,29 +140,6 @@ def standardised(signals: Numbers, level: Inside | None = None) -> Values:
     return np.asarray((values - middle) / spread, dtype=np.float64)
 
 
-def levelled(signals: Numbers, outside: Numbers | None = None) -> Values:
-    """Return signals standardised (`standardised`) over their samples, or over others outside all trainings.
-
-    Medians over evaluated samples describe networks with other shares of members at different points: with
-    20 % or 80 % of members in one network and half in the others, a threshold of the others at a false
-    positive rate of 10 % reached 24 % and 2 % in simulated fleets; the AUC changes by 0.01. Samples outside
-    all trainings have no members in any network (tests/membership/fleet/test_scorers.py).
-
-    Args:
-        signals: (networks, n) or (networks, n, signals); of several, those that differ in every network are
-            kept (`informative`).
-        outside: the same networks on other samples, (networks, z) or (networks, z, signals).
-
-    Raises:
-        InputError: errors of `standardised`.
-    """
-    count = signals.shape[1]
-    values = signals if outside is None else np.concatenate([signals, outside], axis=1)
-    values = values[:, :, informative(values)] if values.ndim == 3 else values
-    level = None if outside is None else np.arange(values.shape[1]) >= count
-    return standardised(values, level)[:, :count]
-
-
 def informative(signals: Numbers) -> Inside:
     """Return which signals differ between samples in every network, bool (signals,).
 
@@ -221,6 +198,8 @@ def mates(inside: Inside) -> Folds:
         int64 (networks,).
     """
     complement = np.full(len(inside), -1, np.int64)
+    if not inside.shape[1]:  # without samples every network would be the complement of every other
+        return complement
     rows: dict[bytes, list[int]] = {}
     for number, row in enumerate(inside):
         waiting = rows.get((~row).tobytes())

@@ -5,8 +5,8 @@ different pairs are independent trainings. The rates at which one fixed rule fin
 binomial: unlike in audits of one training nothing is assumed of the samples (Jagielski, Ullman, Oprea 2020;
 Nasr et al. 2021). Patient and threshold are chosen on a third of the pairs and judged on the others.
 
-All networks have members in equal number, so that one without the patient has another one instead: the bound
-is on epsilon under replacing one unit, not under adding or removing one.
+Where all networks have equally many members of one size (`exchangeable`), one without the patient has another
+one instead: the bound is on epsilon under replacing one unit, not under adding or removing one.
 """
 
 import math
@@ -86,6 +86,22 @@ def many_runs_bound(
         rule="gaussian_many_runs" if gaussian else "many_runs",
         threshold=threshold,
     )
+
+
+def exchangeable(inside: Inside, groups: NDArray[np.str_]) -> bool:
+    """Return whether networks with a patient differ from those without by an exchange of two patients.
+
+    Halves are drawn until they have half of the samples: with patients of unequal size a half with a large
+    one has fewer patients, and an odd number of patients gives halves of two sizes. Such networks differ by
+    more than one patient, and nothing follows for the promise under replacing one.
+
+    Args:
+        inside: bool (networks, n).
+        groups: patient of each sample, (n,).
+    """
+    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    members = inside[:, first].sum(axis=1)
+    return len(set(sizes.tolist())) == 1 and len(set(members.tolist())) == 1
 
 
 def _most_exposed(values: Values, inside: Inside) -> tuple[int, float]:

@@ -90,9 +90,14 @@ def log_ratio(
     log_out = log_mean(references, ~inside)
     if offline_a is None:
         doubled = np.logaddexp(log_out, log_mean(references, inside))
-    else:
-        log_rest = np.log1p(-offline_a) if offline_a < 1 else -np.inf
-        doubled = np.logaddexp(log_out + np.log1p(offline_a), log_rest)
+        return np.asarray(target - (doubled - np.log(2)), dtype=np.float64)
+    return _offline_ratio(target, log_out, offline_a)
+
+
+def _offline_ratio(target: Values, log_out: Values, offline_a: float) -> Values:
+    """Return `log_ratio` offline, (n,), from the log of the mean likelihood without each sample, (n,)."""
+    log_rest = np.log1p(-offline_a) if offline_a < 1 else -np.inf
+    doubled = np.logaddexp(log_out + np.log1p(offline_a), log_rest)
     return np.asarray(target - (doubled - np.log(2)), dtype=np.float64)
 
 
@@ -119,8 +124,14 @@ def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] =
         if min(int(members.sum()), int((~members).sum())) < 2:
             continue
         attacked += 1
-        known = references[number, usable], references[remaining][:, usable], inside[remaining][:, usable]
-        areas += [auc(log_ratio(*known, offline_a=value), members) for value in grid]
+        target, others = check_target(
+            one_signal(references[number, usable]),
+            references[remaining][:, usable],
+            inside[remaining][:, usable],
+        )
+        _check_log(target, others)
+        log_out = log_mean(others, ~inside[remaining][:, usable])  # the same for all values
+        areas += [auc(_offline_ratio(target, log_out, value), members) for value in grid]
     if not attacked:
         raise InputError(
             f"offline_a is chosen by attacks of references on each other, which {len(references)} references "

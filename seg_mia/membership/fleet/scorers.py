@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,16 +12,23 @@ from scipy import stats
 
 from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Folds, Inside, Values, informative, levelled
+from seg_mia.membership.fleet.arrays import Folds, Inside, Values
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.fleet.vectors import Density, lira_vector
-from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
-from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
-from seg_mia.membership.roc import best_threshold
+from seg_mia.membership.fleet.victim import (
+    Names,
+    Thresholds,
+    decides,
+    in_turn,
+    null_chances,
+    of_victim,
+    turn_threshold,
+)
+from seg_mia.membership.level import Level, Levels
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
 
@@ -41,8 +49,8 @@ class ByReferences(Scorer):
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
             between networks of one recipe.
-        level: samples that give level and scale: the `evaluated` ones, right for thresholds if about half of
-            them are members of each network, or samples `outside` all trainings (`levelled`).
+        level: samples that give level and scale: each network's own `evaluated` ones, right for thresholds if
+            like shares of them are members, or samples `outside` all trainings (`Levels`).
     """
 
     standardise: bool = True
@@ -50,9 +58,9 @@ class ByReferences(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = 0.0
-        self._lowest: dict[float, float] = {}
-        self._outside: Values | None = None
-        check_level(self.level, standardise=self.standardise)
+        self._decided: Thresholds | None = None
+        self._levels = Levels(self.level, standardise=self.standardise)
+        self._shown: tuple[Values, Inside, Inside, Names] | None = None
 
     @abstractmethod
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
@@ -77,13 +85,15 @@ class ByReferences(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        signals = self._level(-numbers, np.arange(len(shadows)))
+        self._shown = -numbers, seen, judged, shadows[0].groups
+        self._decide(self._levels.fit(-numbers, judged), seen, judged, shadows[0].groups)
+
+    def _decide(self, signals: Values, seen: Inside, judged: Inside, groups: Names) -> None:
+        """Learn from the shadows, and choose thresholds on them, each in turn the victim of the others."""
         self.learn(signals, seen)
         scores = in_turn(signals, seen, self.numbered, self._usable, judged)
-        known = np.isfinite(scores)
-        few = min(int(seen[known].sum()), int((~seen[known]).sum())) < 2
-        self._threshold = 0.0 if few else best_threshold(scores[known], seen[known])
-        self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
+        self._threshold = turn_threshold(scores, seen)
+        self._decided = decides(scores, seen, groups)
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return the attack's scores."""
@@ -91,11 +101,14 @@ class ByReferences(Scorer):
         seen = members[1:]
         self.needs.check(seen)
         networks = np.array([VICTIM, *range(len(shadows))])
-        levels = self._level(-numbers, networks)
+        if self._shown is not None and self._levels.narrows(-numbers[0]):
+            shown, *known = self._shown  # thresholds of the signals that the victim has, too
+            self._decide(self._levels.of_shadows(shown), *known)
+        levels = self._levels.apply(-numbers)
         scores = scored(partial(self.numbered, networks), levels[0], levels[1:], seen)
         others = in_turn(levels[1:], seen, self.numbered, self._usable)
         chances = null_chances(scores, others, seen, victim.groups)
-        thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
+        thresholds = of_victim(self._decided, victim.groups, chances)
         resolution = self.resolution(self._population(len(victim.ids)))
         return Guesses(scores, self._threshold, thresholds=thresholds, resolution=resolution)
 
@@ -118,15 +131,14 @@ class ByReferences(Scorer):
         """With a level `outside`."""
         return self.level == "outside"
 
+    @property
+    def by_evaluated(self) -> bool:
+        """With levels over the evaluated samples."""
+        return self.standardise and self.level == "evaluated"
+
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
         """Keep the signals outside all trainings, the victim's last."""
-        self._outside = outside_signals(victim, shadows)
-
-    def _level(self, signals: Values, networks: Folds) -> Values:
-        """Return signals without levels; `networks` are their numbers, `VICTIM` for the victim."""
-        if self.standardise:
-            return levelled(signals, level_signals(self.level, self._outside, networks))
-        return signals[:, :, informative(signals)] if signals.ndim == 3 else signals
+        self._levels.know(victim, shadows)
 
 
 @dataclass(kw_only=True)
@@ -266,6 +278,7 @@ class Rmia(ByReferences):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._tuned = 0.0
+        self._tuned_on = b""
 
     @property
     def least_inside(self) -> int:
@@ -282,14 +295,24 @@ class Rmia(ByReferences):
         """Offline."""
         return super().by_population or self.offline_a is not None
 
+    @property
+    def by_evaluated(self) -> bool:
+        """With the evaluated samples as population."""
+        return super().by_evaluated or self.offline_a is None or self._levels.outside is None
+
     def resolution(self, population: int) -> float:
         """Return 10 over the size of the population."""
         return 10 / population
 
     def learn(self, references: Values, inside: Inside) -> None:
         """Choose `offline_a` if it is `tuned`."""
-        if self.offline_a == "tuned":
-            self._tuned = tuned_offline_a(references, inside)
+        if self.offline_a != "tuned":
+            return
+        # Targets of one fold have the same references.
+        digest = sha256(np.ascontiguousarray(references).tobytes())
+        digest.update(np.ascontiguousarray(inside).tobytes())
+        if digest.digest() != self._tuned_on:
+            self._tuned, self._tuned_on = tuned_offline_a(references, inside), digest.digest()
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `rmia` with the samples themselves as population."""
@@ -297,9 +320,10 @@ class Rmia(ByReferences):
 
     def numbered(self, numbers: Folds, target: Values, references: Values, inside: Inside) -> Values:
         """Return `rmia` with the population of `know`, or as `compare` without."""
-        if self._outside is None or self.offline_a is None:
+        outside_signals = self._levels.outside
+        if outside_signals is None or self.offline_a is None:
             return self.compare(target, references, inside)
-        known = self._outside[numbers]
+        known = outside_signals[numbers]
         outside = np.zeros(known[1:].shape, dtype=np.bool_)
         return self._against(Population(known[0], known[1:], outside), target, references, inside)
 
@@ -309,7 +333,7 @@ class Rmia(ByReferences):
         return self.compare(target, references, inside)
 
     def _population(self, evaluated: int) -> int:
-        outside = None if self.offline_a is None else self._outside
+        outside = None if self.offline_a is None else self._levels.outside
         return evaluated if outside is None else outside.shape[1]
 
     def _against(self, population: Population, target: Values, references: Values, inside: Inside) -> Values:

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Values, mates
@@ -21,7 +20,7 @@ from seg_mia.membership.fleet.posterior import fitted_prior, predictive
 from seg_mia.membership.fleet.recipe import FPRS, Rate, decided_rate, threshold_at_fpr
 from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.rates import tpr_bounds
-from seg_mia.membership.roc import pooled
+from seg_mia.membership.roc import best_threshold, pooled
 
 Names = NDArray[np.str_]
 
@@ -42,11 +41,14 @@ class Thresholds:
         lowest: lowest mean score of a patient called a member, by nominal false positive rate.
         chances: probability of each patient's score, or a higher one, under a network without it, (units,);
             None where no patient has two such networks.
+        nonmembers: number of patients outside the attacker's networks that `lowest` was chosen on, over all
+            networks; a rate below one over it is not resolvable.
     """
 
     units: Names
     lowest: Mapping[float, float]
     chances: Values | None = None
+    nonmembers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class VictimRates:
         pooled: one threshold, chosen on the evaluated scores, with the bounds of `tpr_bounds`.
         transferred: one threshold, from the attacker's networks; empty without.
         calibrated: a threshold for each patient, from the attacker's networks; empty without.
+        choosing: number of the attacker's non-members behind `transferred`; None if unknown.
     """
 
     members: int
@@ -66,6 +69,7 @@ class VictimRates:
     pooled: Sequence[Rate]
     transferred: Sequence[Rate]
     calibrated: Sequence[Rate]
+    choosing: int | None = None
 
 
 def in_turn(
@@ -127,11 +131,43 @@ def transferred_thresholds(
     return {fpr: threshold_at_fpr(means[known], members[known], fpr) for fpr in fprs}
 
 
+def decides(scores: Values, inside: Inside, groups: Names, fprs: Sequence[float] = FPRS) -> Thresholds:
+    """Return the thresholds of `transferred_thresholds`, for the patients and with the count behind them."""
+    means, members = _by_patient(scores, inside, groups)
+    count = int((np.isfinite(means) & ~members).sum())
+    return Thresholds(
+        np.unique(groups), transferred_thresholds(scores, inside, groups, fprs), nonmembers=count
+    )
+
+
+def of_victim(decided: Thresholds | None, groups: Names, chances: Values | None = None) -> Thresholds:
+    """Return thresholds for a victim's patients: those decided for all of them, and chances of each."""
+    units = np.unique(groups)
+    if decided is None:
+        return Thresholds(units, {}, chances)
+    return replace(decided, units=units, chances=chances)
+
+
+def turn_threshold(scores: Values, inside: Inside) -> float:
+    """Return the score of highest balanced accuracy over networks that take turns as the target.
+
+    Args:
+        scores: of `in_turn`, (networks, n).
+        inside: bool (networks, n).
+
+    Returns:
+        the threshold; 0 with fewer than two scored members or non-members.
+    """
+    known = np.isfinite(scores)
+    few = min(int(inside[known].sum()), int((~inside[known]).sum())) < 2
+    return 0.0 if few else best_threshold(scores[known], inside[known])
+
+
 def null_chances(target: Values, scores: Values, inside: Inside, groups: Names) -> Values | None:
     """Return the probability of each patient's score or a higher one without the patient, (patients,).
 
     From the patient's scores under networks without it, as `seg_mia.membership.fleet.recipe.p_values`, of the
-    normal scores of their ranks within each network.
+    scores themselves: ranks within each network would depend on its share of members, and so on the victim's.
 
     Args:
         target: scores of the victim's samples, (n,).
@@ -140,19 +176,20 @@ def null_chances(target: Values, scores: Values, inside: Inside, groups: Names) 
         groups: patient of each sample, (n,).
 
     Returns:
-        probabilities of the sorted patients; None where none has two such networks.
+        probabilities of the sorted patients; None where none has two such networks, or the networks have no
+        member among these samples, whose scores then are of other networks than the victim is.
     """
     means, members = _by_patient(scores, inside, groups)
     victim = _by_patient(target[None], np.zeros((1, len(target)), dtype=np.bool_), groups)[0]
     side = np.isfinite(means) & ~members
-    if not (side.sum(axis=0) > 1).any():
+    if not (side.sum(axis=0) > 1).any() or not members.any():
         return None
-    levels = np.nan_to_num(np.stack([_normal_ranks(row) for row in means]))
+    levels = np.nan_to_num(means)
     try:
         prior = fitted_prior(levels, side)
-    except InputError:  # all networks give a patient the same rank
+    except InputError:  # all networks give a patient the same score
         return None
-    return predictive(levels, side, prior).upper(_normal_ranks(victim[0]))
+    return predictive(levels, side, prior).upper(victim[0])
 
 
 def victim_rates(
@@ -191,6 +228,7 @@ def victim_rates(
         pooled=[_chosen_here(means, inside, fpr) for fpr in fprs],
         transferred=[_decided(fpr, means >= lowest[fpr], inside) for fpr in fprs if fpr in lowest],
         calibrated=[] if chances is None else [_decided(fpr, chances <= fpr, inside) for fpr in fprs],
+        choosing=None if thresholds is None else thresholds.nonmembers,
     )
 
 
@@ -214,12 +252,3 @@ def _by_patient(scores: Values, inside: Inside, groups: Names) -> tuple[Values, 
     sums = np.add.reduceat(np.where(known, scores, 0.0)[:, order], starts, axis=1)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     return means, np.logical_or.reduceat(inside[:, order], starts, axis=1)
-
-
-def _normal_ranks(scores: Values) -> Values:
-    """Return Phi^-1((rank - 1/2) / n) of the scores that are finite, NaN for others, (n,)."""
-    known = np.isfinite(scores)
-    ranks = np.full(scores.shape, np.nan)
-    count = int(known.sum())
-    ranks[known] = stats.norm.ppf((stats.rankdata(scores[known]) - 0.5) / max(1, count))
-    return ranks

@@ -86,5 +86,5 @@ def _of_row(audit: AuditResult, row: int, promised: Sequence[Promise]) -> list[S
     return [
         *answers,
         evasion(base._replace(void=nothing.strip()), perturbed),
-        promise(base._replace(void=split.strip()), victims, attacks, guarantees),
+        promise(base._replace(void=split.strip()), victims, attacks, guarantees, recipes),
     ]

@@ -17,9 +17,11 @@ from seg_mia.report.rules.privacy_verdict import (
 from seg_mia.report.rules.robustness_verdict import VISIBLE_SSIM
 from seg_mia.report.rules.verdicts import LEAST_DICE, segments_nothing
 from seg_mia.results.audit import Victim
+from seg_mia.results.many_runs import Contradicted, contradicted
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import DPGuarantee
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.sanity import contradictions
 from seg_mia.results.text import guarantee_in_words
 from seg_mia.results.warnings import CHANCE, fails, membership_warnings, perturbation_warnings, same_start
@@ -34,10 +36,11 @@ def warnings(
     victims: Sequence[Victim],
     membership: Sequence[MembershipResult],
     perturbations: Sequence[PerturbationResult],
+    recipes: Sequence[RecipeResult] = (),
 ) -> list[str]:
     """Return errors and reasons that invalidate or weaken results, the most severe first."""
     lines = [
-        *foremost(victims, membership),
+        *foremost(victims, membership, recipes),
         *(line for result in membership for line in membership_warnings(result, result.label, result.seed)),
         *_same_seed(membership),
         *(line for result in perturbations for line in perturbation_warnings(result, result.title)),
@@ -46,9 +49,14 @@ def warnings(
     return list(dict.fromkeys(lines))
 
 
-def foremost(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> list[str]:
+def foremost(
+    victims: Sequence[Victim],
+    membership: Sequence[MembershipResult],
+    recipes: Sequence[RecipeResult] = (),
+) -> list[str]:
     """Return the top warnings: refuted guarantees, victims with almost no segmentation."""
     return [
+        *(_broken_recipe(found) for found in contradicted(recipes)),
         *broken(victims, membership),
         *(_no_segmentation(victim) for victim in victims if segments_nothing(victim)),
     ]
@@ -59,6 +67,14 @@ def _no_segmentation(victim: Victim) -> str:
         f'The victim "{victim.defence}" (seed {victim.seed}) hardly segments: Dice '
         f"{victim.dice('members') or 0.0:.3f} on its own members, below {LEAST_DICE}. Its leakage and "
         "robustness are meaningless. Train it until it segments, then repeat the audit."
+    )
+
+
+def _broken_recipe(found: Contradicted) -> str:
+    return (
+        f'The privacy guarantee of the recipe "{found.result.defence}" is broken. It claims epsilon '
+        f"{found.promised:.3g} if one is replaced; {found.proof}. Do not rely on it: the training does not "
+        "provide what it claims, unless this is one of the few bounds that err."
     )
 
 
@@ -90,13 +106,21 @@ def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
         qualification = " This proof needs no assumption on the dependence of samples within one training."
     else:
         qualification = ""
-    if not bound.is_proof:
-        qualification += " This is no proof: samples of one training are not independent of each other."
+    if bound.is_proof:
+        qualification += (
+            " Do not rely on it: the training does not provide what it claims, unless this is one of the few "
+            "bounds that err."
+        )
+    else:
+        more = "more canaries" if refutation.attack is None else "canaries"
+        qualification += (
+            " This is no proof: samples of one training are not independent of each other. Repeat the "
+            f"training with {more}, whose number of right guesses proves a bound."
+        )
     return (
         f'The privacy guarantee of "{victim.defence}" is {degree} (seed {victim.seed}). It claims '
         f"{guarantee_in_words(refutation.guarantee)}; {subject} at least {bound.epsilon or 0.0:.2f}"
-        f", {refutation.together}.{qualification} Do not rely on it: the training does not provide what it "
-        "claims, unless this is one of the few bounds that err."
+        f", {refutation.together}.{qualification}"
     )
 
 

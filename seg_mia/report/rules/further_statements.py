@@ -14,6 +14,8 @@ from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure
 from seg_mia.results.evidence import Answer, Statement
 from seg_mia.results.evidence_measures import Promise
+from seg_mia.results.many_runs import contradicted
+from seg_mia.results.many_runs import strongest_of as largest_of
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult
@@ -91,6 +93,7 @@ def promise(
     victims: Sequence[Victim],
     attacks: Sequence[MembershipResult],
     promises: Sequence[Promise],
+    recipes: Sequence[RecipeResult] = (),
 ) -> Statement:
     """Answer whether a guarantee of differential privacy was contradicted.
 
@@ -99,7 +102,15 @@ def promise(
         victims: victims of the row.
         attacks: membership attacks on them.
         promises: their guarantees.
+        recipes: attacks on the row's recipe, whose trainings may contradict the guarantee of each.
     """
+    if recipes_broken := contradicted(recipes):
+        largest = largest_of(recipes_broken)
+        why = f"Promised {largest.promised:.3g} if one is replaced; {largest.proof}."
+        measured = ("epsilon if one is replaced", Measure(largest.promised))
+        return statement(
+            row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted"
+        )
     bounded = [promised for promised in promises if promised.epsilon is not None]
     if not bounded:
         return _no_promise(row, victims, promises)

@@ -18,6 +18,7 @@ from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.bounded_mean import dice_lost
 from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.folds import FoldsResult
+from seg_mia.results.many_runs import comparable, contradicted
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult
@@ -256,16 +257,22 @@ def _victim_readings(victim: Victim) -> Iterator[Reading]:
 
 
 def _refutation_readings(report: Report) -> Iterator[Reading]:
-    """Yield how many bounds exceed each guarantee, at a confidence that holds for all of the row together."""
+    """Yield how many bounds exceed each guarantee, at a confidence that holds for all of the row together.
+
+    Bounds by the trainings of a victim's recipe, which hold together by themselves, count for each victim.
+    """
     attacks = [result for result in report.membership if result.role == "attack"]
     proofs = refutations(report.victims, attacks)
     for victim in report.victims:
         row = [other for other in report.victims if other.row == victim.row]
         compared = bounds_compared(row, attacks)
         count = sum(bound[0].key == victim.key for bound in compared)
-        if count:
-            value = float(len(proofs.get(victim.key, [])))
+        trained = [result for result in report.recipes if result.row == victim.row]
+        by_trainings = sum(comparable(result.many_runs, result.privacy) for result in trained)
+        if count or by_trainings:
+            value = float(len(proofs.get(victim.key, [])) + len(contradicted(trained)))
             label = f"{count} bounds, {len(compared)} together"
+            label += f", {by_trainings} by many trainings" if by_trainings else ""
             yield Reading("epsilon.refutations", value, victim.key, label, uncomputed(compared))
 
 

@@ -7,8 +7,10 @@ from typing import NamedTuple
 from seg_mia.report.rules.levels import LEVELS
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure, RunKey
+from seg_mia.results.many_runs import contradicted, strongest_of
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.privacy import CONFIDENCE, MOST_BOUNDS, DPGuarantee, EpsilonLowerBound
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.report import Level, Verdict
 from seg_mia.results.text import permits
 
@@ -53,12 +55,26 @@ class Refutation(NamedTuple):
         return f"at {CONFIDENCE:.0%} confidence{several}"
 
 
-def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> Verdict:
-    """Return the privacy guarantee of one row's victims, and the bounds of attacks and canaries."""
+def privacy(
+    victims: Sequence[Victim],
+    attacks: Sequence[MembershipResult],
+    recipes: Sequence[RecipeResult] = (),
+) -> Verdict:
+    """Return the privacy guarantee of one row's victims, and the bounds of attacks, canaries and trainings.
+
+    Args:
+        victims: of the row.
+        attacks: on them.
+        recipes: attacks on the row's recipe, whose trainings may prove more than is promised of each.
+    """
     guarantees = [victim.privacy for victim in victims if victim.privacy is not None]
     bounds = _attack_sentence([bound for result in attacks for bound in result.bounds.values()])
     measured = [victim.canaries for victim in victims if victim.canaries is not None]
     bounds += _canary_sentence([bound for result in measured for bound in result.bounds.values()])
+    if recipes_broken := contradicted(recipes):
+        largest = strongest_of(recipes_broken)
+        why = f"Guaranteed {largest.promised:.3g} if one is replaced. But {largest.proof}."
+        return Verdict("bad", BROKEN, "epsilon if one is replaced", Measure(largest.promised), why)
     if proofs := refutations(victims, attacks):
         refutation = strongest(proofs)
         word = BROKEN if refutation.bound.is_proof else CONTRADICTED

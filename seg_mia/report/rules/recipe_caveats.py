@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from seg_mia.membership.intervals import Interval
 from seg_mia.report.rules.recipe_verdict import fewest_found
 from seg_mia.results.base import Measure
+from seg_mia.results.many_runs import Contradicted, comparable, contradicted
 from seg_mia.results.recipe import RecipeResult, auc_p_value
 from seg_mia.results.tables import interval
 
@@ -26,11 +27,9 @@ STABLE = 0.5
 def recipe_caveats(results: Sequence[RecipeResult]) -> list[str]:
     """Return the caveats of attacks on recipes, each once."""
     recipes: dict[str, dict[str, None]] = {}
-    bounds: dict[int, int] = {}
+    broken = {id(found.result): found for found in contradicted(results)}
     for result in results:
-        bounds[result.row] = bounds.get(result.row, 0) + (result.many_runs is not None)
-    for result in results:
-        for caveat in (*_guarantee_caveats(result, bounds[result.row]), *_caveats(result)):
+        for caveat in (*_guarantee_caveats(result, broken.get(id(result))), *_caveats(result)):
             recipes.setdefault(caveat, {})[result.defence] = None
     several = len({result.row for result in results}) > 1
     lines = [
@@ -111,17 +110,14 @@ def _power_caveats(result: RecipeResult) -> Iterator[str]:
         )
 
 
-def _guarantee_caveats(result: RecipeResult, count: int) -> Iterator[str]:
-    """Yield what many trainings prove of a guarantee under replacing one unit, beside `count` - 1 bounds."""
+def _guarantee_caveats(result: RecipeResult, broken: Contradicted | None) -> Iterator[str]:
+    """Yield what many trainings prove of a guarantee under replacing one unit."""
     bound, privacy = result.many_runs, result.privacy
-    if bound is None or privacy is None or privacy.replace_one is None or bound.unit != privacy.unit:
+    if bound is None or privacy is None or privacy.replace_one is None or not comparable(bound, privacy):
         return
-    joint, promised = bound.jointly(count), f"{privacy.replace_one:.3g} if one {privacy.unit} is replaced"
-    if joint is not None and (joint.epsilon or 0.0) > privacy.replace_one:
-        yield (
-            f"its guarantee of epsilon {promised} is broken: by {result.label} its trainings prove at least "
-            f"{joint.epsilon:.2f}, at 95 % confidence for {count} attacks together."
-        )
+    promised = f"{privacy.replace_one:.3g} if one {privacy.unit} is replaced"
+    if broken is not None:
+        yield f"its guarantee of epsilon {promised} is broken: {broken.proof}."
     elif (bound.attainable or 0.0) <= privacy.replace_one:
         yield (
             f"{result.networks} trainings prove an epsilon of at most {bound.attainable or 0.0:.2f}, and "

@@ -71,9 +71,10 @@ RULES = {
     "P0": "Promise, absent: not trained with differential privacy, without noise, or only predictions are "
     "given.",
     "P1": "Promise, contradicted: canaries prove a larger epsilon for the same unit, by bounds that hold at "
-    "95 % for all of the row together; or contradicted if samples are independent: a bound of an attack is "
-    "larger, or its AUC exceeds the largest that the promise permits, by a bound that holds for all numbers "
-    "at once.",
+    "95 % for all of the row together, or the trainings of the recipe prove a larger one than promised if "
+    "one unit is replaced, for all attacks on it together; or contradicted if samples are independent: a "
+    "bound of an attack is larger, or its AUC exceeds the largest that the promise permits, by a bound "
+    "that holds for all numbers at once.",
     "P2": "Promise, void: an attack contradicts it, canaries do not, and the split itself separates "
     "members from non-members.",
     "P3": "Promise, not resolvable: it is not contradicted, but perfect guesses could not have "

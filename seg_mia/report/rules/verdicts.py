@@ -76,7 +76,8 @@ RULES = {
         f"Void: the victim hardly segments, Dice below {LEAST_DICE} on members."
     ),
     "privacy": (
-        "Broken: canaries prove a larger epsilon than guaranteed for the same unit, by random coins. "
+        "Broken: canaries prove a larger epsilon than guaranteed for the same unit, by random coins, or the "
+        "trainings of the recipe prove a larger one than guaranteed if one unit is replaced. "
         "Contradicted if independent: a bound of an attack, or of canaries by a threshold, is larger, which "
         "assumes that the samples of one training are independent. Otherwise "
         f"by epsilon: strong up to {STRONG_EPSILON:g}, moderate up to {MODERATE_EPSILON:g}, weak above."
@@ -116,7 +117,7 @@ def verdicts(
                     void=void + split_leaks,
                 ),
                 robustness=robustness(perturbed, void=void),
-                privacy=privacy(of_row, attacks),
+                privacy=privacy(of_row, attacks, [result for result in recipes if result.row == row]),
                 recipe=recipe_verdict(
                     [result for result in recipes if result.row == row], least_dice=LEAST_DICE
                 ),

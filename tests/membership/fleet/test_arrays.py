@@ -58,3 +58,7 @@ def test_others_have_none() -> None:
     inside = np.array([[True, False, True], [True, False, False], [True, True, False]])
     assert mates(inside).tolist() == [-1, -1, -1]
     assert sorted(pair_folds(inside).tolist()) == [0, 1, 2]
+
+
+def test_networks_without_a_common_sample_have_no_mates() -> None:
+    assert mates(np.zeros((4, 0), dtype=np.bool_)).tolist() == [-1] * 4

@@ -141,3 +141,24 @@ def test_few_shadows_have_no_thresholds_of_patients() -> None:
     # Without a shadow and its complement each sample has one reference of either side, two are needed.
     assert thresholds is not None
     assert (dict(thresholds.lowest), thresholds.chances) == ({}, None)
+
+
+def test_a_rate_is_resolvable_only_if_the_threshold_was_chosen_on_nonmembers_enough() -> None:
+    """Of 30 non-members of one shadow the threshold of 1 % is their maximum, however many the victim has."""
+    generator = np.random.default_rng(0)
+    names, members = np.char.zfill(np.arange(1000).astype(str), 3), np.arange(1000) < 500
+    victim = Answers(names, names, members, np.ones(1000, dtype=np.bool_), generator.normal(size=1000))
+    for count, resolvable in ((30, False), (200, True)):
+        inside = np.arange(2 * count) < count
+        shadow = Answers(
+            names[: 2 * count], names[: 2 * count], inside, inside | True, generator.normal(size=2 * count)
+        )
+        scorer = Threshold()
+        scorer.fit([shadow])
+        guesses = scorer.score(victim, [])
+        assert guesses.thresholds is not None
+        assert guesses.thresholds.nonmembers == count
+        found = membership_scores(guesses, members, names).thresholds
+        assert found is not None
+        assert [rate.resolvable for rate in found.transferred] == [True, resolvable, False]
+        assert [rate.resolvable for rate in found.pooled] == [True, True, False]
