@@ -44,16 +44,10 @@ def build(stored: StoredAudit, *, images: bool, ids: bool = False) -> tuple[Repo
     if images:
         add_certificates(stored, audit.certificates, files, ids=ids)
     surest = exposed(strongest_attack(audit.membership, first) if images else None, files.scores)
-    names = [*files.names, *(name for sample in surest for name in (sample.id, sample.group))]
-    names = [] if ids else names
-    if not ids:
+    names = [] if ids else [*files.names, *(name for one in surest for name in (one.id, one.group))]
+    if names:
         surest, files = _hashed(stored, names, surest, files)
-    membership = [
-        public.model_copy(update={"scores": sides(files.scores[result.folder])})
-        if result.folder in files.scores
-        else public
-        for public, result in zip(shareable.membership, audit.membership, strict=True)
-    ]
+    membership = _with_scores(audit, shareable, files)
     recipes = shareable.recipes if images else [without_ids(result) for result in shareable.recipes]
     hashes = bool(names) or any(result.risk.exposed for result in recipes)
     report = Report(
@@ -100,7 +94,7 @@ def _hashed(
     Without the folder of the salt, samples and names are left out with a note.
     """
     folders = stored.identity_folders
-    if names and not folders:
+    if not folders:
         note = (
             "The first victim's run is missing, and with it the salt of the hashes of names: sheets have no "
             "names, and the samples that an attack is surest of are left out."
@@ -112,6 +106,16 @@ def _hashed(
         for sample in surest
     ]
     return samples, files.named(hashes)
+
+
+def _with_scores(audit: AuditResult, shareable: AuditResult, files: AttackFiles) -> list[MembershipResult]:
+    """Return the shareable results of membership attacks with the distributions of their scores."""
+    return [
+        public.model_copy(update={"scores": sides(files.scores[result.folder])})
+        if result.folder in files.scores
+        else public
+        for public, result in zip(shareable.membership, audit.membership, strict=True)
+    ]
 
 
 def _tables(stored: StoredAudit) -> list[str]:
