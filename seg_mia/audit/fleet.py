@@ -157,7 +157,7 @@ def recipe_attack(name: str) -> Membership:
 def audited_recipe(
     attacks: Mapping[str, Membership],
     networks: Sequence[TrainedModel],
-    private: Path,
+    private: Sequence[Path],
     *,
     subgroups: Sequence[str] = (),
     row: int = 0,
@@ -169,7 +169,8 @@ def audited_recipe(
     Args:
         attacks: attacks on numbers, by name.
         networks: from `open_fleet`.
-        private: folder of the salt of the patients' hashes, and of the table that leads back from them.
+        private: folders of the salt of the patients' hashes and of the table that leads back from them, the
+            first that can be used (`identities`).
         subgroups: as in `fleet_signals`.
         row: as in `recipe_results`, also for the further arguments.
         defence: as there.
@@ -182,7 +183,7 @@ def audited_recipe(
     signals = fleet_signals(attacks, networks, device, subgroups=subgroups)
     for number in signals.untrained:
         log.warning("network %d of the fleet did not train and is left out", number)
-    hashes = identities(signals.groups.tolist(), private)
+    hashes = identities(signals.groups.tolist(), *private)
     return recipe_results(attacks, signals, hashes, row=row, defence=defence, folder=folder)
 
 

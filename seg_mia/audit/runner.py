@@ -256,6 +256,7 @@ class AuditRunner:
     def _add_recipe(self, step: AuditStep) -> None:
         """Audit the recipe of a row, by the audit's attacks on numbers."""
         row, folders = self.rows[step.row], list(map(_folder, self._fleet(step)))
+        runs = Path(self.settings.runs)
         listed = {attack.label: attack.instance for attack in self.attacks if not attack.control}
         first = self.requests_of.network(replace(step, shadow=0), self.cache.modules)
         networks = open_fleet(folders, self.cache.modules, first, trust=self.settings.trust)
@@ -263,7 +264,7 @@ class AuditRunner:
         self.recipes += audited_recipe(
             on_numbers(listed),
             networks,
-            identity_folder(str(_folder(self._first_victim())), Path(self.settings.runs)),
+            [identity_folder(str(_folder(self._first_victim())), runs), runs / self.settings.name],
             subgroups=self.settings.fleet.subgroups,
             row=step.row,
             defence=row.label,

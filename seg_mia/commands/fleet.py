@@ -141,7 +141,7 @@ def _audited(
     folders = [stage.folder for stage in stages]
     networks = open_fleet(folders, cache.modules, first, trust=settings.trust)
     results = audited_recipe(
-        settings.attacks, networks, folder, subgroups=settings.subgroups, folder=str(folder)
+        settings.attacks, networks, [folder], subgroups=settings.subgroups, folder=str(folder)
     )
     write_recipes(folder, results)
     return [*aligned(recipe_table(results)), "", *recipe_headlines(results)]

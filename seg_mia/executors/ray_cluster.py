@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,8 @@ from seg_mia.executors.local import died, import_path
 from seg_mia.executors.task import Outcome, Task, run
 
 T = TypeVar("T")
+TOKEN = "RAY_AUTH_TOKEN"
+"""Environment variable of the token."""
 
 
 class RayCluster(Closing):
@@ -42,7 +45,12 @@ class RayCluster(Closing):
         import ray
 
         self._ray: Any = ray
-        self._connect(address)
+        self._has_token = address is None and _set_token()
+        try:
+            self._connect(address)
+        except BaseException:
+            self._forget_token()
+            raise
         self.threads = threads
         try:
             self.gpus = self._share(gpus)
@@ -79,6 +87,12 @@ class RayCluster(Closing):
             with suppress(Exception):
                 self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+        self._forget_token()
+
+    def _forget_token(self) -> None:
+        if self._has_token:
+            os.environ.pop(TOKEN, None)
+            self._has_token = False
 
     def _value(self, done: Future[Outcome[T]], name: str, log: Path) -> T:
         failures = self._ray.exceptions
@@ -102,9 +116,7 @@ class RayCluster(Closing):
             "SLURM_JOB_NAME": "interactive",
         }
         try:
-            if address is None:
-                _set_token()
-            else:
+            if address is not None:
                 _reach(address)
             self._ray.init(
                 address=address or "local",
@@ -114,15 +126,7 @@ class RayCluster(Closing):
                 runtime_env={"env_vars": settings},
             )
         except (self._ray.exceptions.AuthenticationError, OSError, ValueError, RuntimeError) as error:
-            if "AuthenticationError" in "".join(traceback.format_exception(error)):
-                raise InputError(
-                    f"the Ray cluster at {address} demands a token; set RAY_AUTH_MODE=token, and "
-                    "RAY_AUTH_TOKEN unless the token of its nodes is in ~/.ray/auth_token"
-                ) from None
-            raise InputError(
-                f"--address must be that of a running Ray cluster, got {address!r} ({reason_of(error)}); "
-                "start one with `ray start --head`, or leave the address out"
-            ) from None
+            raise _refusal(address, error) from None
 
     def _share(self, gpus: float | None) -> float:
         """Return the GPUs of a task; raise InputError if no node has the cores or the GPU of one."""
@@ -142,14 +146,46 @@ class RayCluster(Closing):
         return share
 
 
-def _set_token() -> None:
-    """Give a cluster of this process a token of its own.
+def _refusal(address: str | None, error: Exception) -> InputError:
+    """Return the line on a cluster that refuses a connection, or that cannot be started."""
+    demands = "AuthenticationError" in "".join(traceback.format_exception(error))
+    if address is None and demands:
+        return InputError(
+            f"a Ray cluster on this machine needs a token ({reason_of(error)}); set {TOKEN}, or unset "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
+        )
+    if address is None:
+        return InputError(
+            f"no Ray cluster could be started on this machine ({reason_of(error)}); correct this, or use "
+            "--executor local"
+        )
+    if demands:
+        return InputError(
+            f"the Ray cluster at {address} demands a token; set RAY_AUTH_MODE=token, and {TOKEN} unless the "
+            "token of its nodes is in ~/.ray/auth_token"
+        )
+    return InputError(
+        f"--address must be that of a running Ray cluster, got {address!r} ({reason_of(error)}); start one "
+        "with `ray start --head`, or leave the address out"
+    )
+
+
+@cache
+def _token() -> str:
+    """Return the token of all clusters of this process: Ray reads it once."""
+    return secrets.token_hex()
+
+
+def _set_token() -> bool:
+    """Give a cluster of this process a token of its own; return whether it had none.
 
     Ray would write one to ~/.ray/auth_token, which every later head of this user demands, also of those who
     do not send it.
     """
-    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()
+    if {"RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return False
+    os.environ[TOKEN] = _token()
+    return True
 
 
 def _reach(address: str) -> None:

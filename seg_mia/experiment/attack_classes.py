@@ -58,15 +58,20 @@ def _scorer_settings(attack: object, options: Sequence[Option]) -> dict[str, obj
     """Return the settings of a scorer in an attack's file and in options; a replaced one's are gone."""
     content = _read(attack)
     arguments = content.get("init_args") if isinstance(content, dict) else None
-    part = arguments.get("scorer") if isinstance(arguments, dict) else None
-    given = part.get("init_args") if isinstance(part, dict) else None
-    settings = dict(given) if isinstance(given, dict) else {}
+    settings = _settings(arguments.get("scorer") if isinstance(arguments, dict) else None)
     for option in options:
         if option.flag in {"--attack.scorer", "--attack.scorer.class_path"}:
-            settings.clear()
+            settings = _settings(option.value)
         elif option.flag.startswith("--attack.scorer."):
             settings[option.flag.removeprefix("--attack.scorer.").removeprefix("init_args.")] = option.value
     return settings
+
+
+def _settings(part: object) -> dict[str, object]:
+    """Return the settings of a part given as a mapping, a file or an inline text; none of a class path."""
+    part = _read(part)
+    given = part.get("init_args") if isinstance(part, dict) else None
+    return dict(given) if isinstance(given, dict) else {}
 
 
 def _part_class(attack: object, name: str, options: Sequence[Option], known: dict[str, object]) -> object:

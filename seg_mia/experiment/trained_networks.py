@@ -22,7 +22,7 @@ from seg_mia.checkpoint import (
     same_weights,
     without_machine,
 )
-from seg_mia.config.spec import parameters
+from seg_mia.config.spec import ClassSpec, parameters
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel
@@ -72,24 +72,7 @@ def load_shadow(
             f"shadow {found.file} was trained on other data (fingerprint {str(card.fingerprint)[:12]}) than "
             f"the victim ({data.fingerprint[:12]}); train one on the other half of the victim's data"
         )
-    kind = class_at(card.data["class_path"])
-    if not issubclass(kind, SegmentationData):
-        raise InputError(f"{found.file} is refused: its card names {kind.__name__} instead of data")
-    local = {
-        name: data.hparams[name] for name in ("root", "splits", "cache", "workers") if name in data.hparams
-    }
-    arguments = (
-        without_machine(without_idle(card.data))["init_args"] | local | {"batch_size": data.batch_size}
-    )
-    if "root" not in local:
-        arguments.pop("root", None)
-    try:
-        declared = parameters(kind)
-        own_data = modules.module(
-            kind, {name: value for name, value in arguments.items() if name in declared}
-        )
-    except TypeError as error:
-        raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
+    own_data = _shadow_data(card.data, found.file, data, modules)
     own_data.setup()
     check_data(own_data, fingerprint=card.fingerprint, split=card.split, role="shadow")
     if adopted(card):
@@ -104,6 +87,31 @@ def load_shadow(
         privacy=card.privacy,
         initial=initial_of(card, own_data, found.file, trust=trust),
     )
+
+
+def _shadow_data(
+    described: ClassSpec, file: Path, data: SegmentationData, modules: DataModules
+) -> SegmentationData:
+    """Return a shadow's data as its checkpoint describes them, read from the location of the victim's.
+
+    Raises InputError if the description is not of data.
+    """
+    kind = class_at(described["class_path"])
+    if not issubclass(kind, SegmentationData):
+        raise InputError(f"{file} is refused: its card names {kind.__name__} instead of data")
+    local = {
+        name: data.hparams[name] for name in ("root", "splits", "cache", "workers") if name in data.hparams
+    }
+    arguments = (
+        without_machine(without_idle(described))["init_args"] | local | {"batch_size": data.batch_size}
+    )
+    if "root" not in local:
+        arguments.pop("root", None)
+    try:
+        declared = parameters(kind)
+        return modules.module(kind, {name: value for name, value in arguments.items() if name in declared})
+    except TypeError as error:
+        raise InputError(f"{file} is refused: its card does not describe its data: {error}") from None
 
 
 def loaded(found: Shadow, *, trust: Collection[str]) -> nn.Module:

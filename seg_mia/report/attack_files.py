@@ -49,6 +49,15 @@ class AttackFiles:
             exposed=None if self.exposed is None else self.exposed.named(hashes),
         )
 
+    def unnamed(self) -> "AttackFiles":
+        """Return these files without the names of samples."""
+        return replace(
+            self,
+            panels=[replace(sheet, rows=[]) for sheet in self.panels],
+            certificates=[replace(sheet, rows=[]) for sheet in self.certificates],
+            exposed=None if self.exposed is None else replace(self.exposed, rows=[]),
+        )
+
 
 def gather(
     stored: StoredAudit,

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ids",
         action="store_true",
         help="name samples by their ids, for the owner alone; without it by salted hashes, which "
-        "identities.csv in the victim's run leads back to ids",
+        "identities.csv, in the folder that the page states, leads back to ids",
     )
     parser.add_argument(
         "--annex",

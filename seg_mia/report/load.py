@@ -3,16 +3,17 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from seg_mia.data.identities import identity_folder
 from seg_mia.errors import InputError
 from seg_mia.results.audit import VERSION, AuditResult
+from seg_mia.runs import results_of
 
 FILE = "audit.json"
+CHECKPOINT = ".ckpt"
 ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][^\s'\"=,;]+")
 """An absolute path inside a sentence."""
 
@@ -37,26 +38,46 @@ class StoredAudit:
         return self.folder.parent.parent
 
     @property
-    def identity_folder(self) -> Path:
-        """The folder of the salt that hashes names: the first victim's run; of predictions the audit's."""
+    def identity_folders(self) -> list[Path]:
+        """Folders of the salt that hashes names and of their table, the first that can be used of each.
+
+        They are the first victim's run, or that of the results on its checkpoint, then the folder of the
+        audit's versions, alone where predictions were audited. Empty if the victim's run is missing: its salt
+        is missing, too, and another one would give other hashes than the audit's.
+        """
+        beside = self.folder.parent
         first = min(self.audit.defences, key=lambda victim: victim.order, default=None)
         if first is None or first.from_predictions:
-            return self.folder.parent
-        located = self.locate(first.victim)
-        return identity_folder(first.victim, self.root) if located is None else located
+            return [beside]
+        folder = self._results_of(first.victim)
+        return [] if folder is None else [folder, beside]
+
+    def _results_of(self, victim: str) -> Path | None:
+        """Return the folder of the results on a victim, its run or its checkpoint; None if missing."""
+        run = self.locate(victim)
+        if run is not None:
+            return run
+        file = self._find(victim, Path.is_file)
+        if file is None and Path(victim).suffix == CHECKPOINT:  # deleted; its results may still be there
+            file = Path(victim)
+        folder = None if file is None else results_of(file, self.root)
+        return folder if folder is not None and folder.is_dir() else None
 
     def locate(self, named: str) -> Path | None:
         """Return the location of a folder in the audit, None if it is missing.
 
         A folder moved together with its runs is found by the end of its path, below the runs.
         """
+        return self._find(named, Path.is_dir)
+
+    def _find(self, named: str, is_there: Callable[[Path], bool]) -> Path | None:
         path = Path(named)
-        if path.is_dir():
+        if is_there(path):
             return path
         parts = [part for part in _parts(named) if part not in {"/", "\\"}]
         for start in range(len(parts)):
             ending = parts[start:]
-            if ".." not in ending and (self.root.joinpath(*ending)).is_dir():
+            if ".." not in ending and is_there(self.root.joinpath(*ending)):
                 return self.root.joinpath(*ending)
         return None
 

@@ -30,8 +30,9 @@ def write_report(
 ) -> Report:
     """Write `report.html`, `report.json`, annexes and `SHA256SUMS` beside `audit.json`; return the content.
 
-    Each file is written atomically. The same audit gives the same bytes, except for a PDF. Hashes of samples
-    are entered into `identities.csv` of the first victim's run, which is the owner's alone.
+    Each file is written atomically. The same audit with the same run folders gives the same bytes, except for
+    a PDF. Hashes of samples are entered into `identities.csv`, which is the owner's alone: of the first
+    victim's run, or, if that cannot be written, beside the audit's versions.
 
     Args:
         folder: folder of the audit.

@@ -111,6 +111,8 @@ class Report(Result):
         seconds: that it took.
         images: whether it shows samples.
         ids: whether it names samples by their ids; by salted hashes otherwise.
+        names_in: folders, below that of runs, of `identities.csv`, the owner's table that leads from hashes
+            back to names; empty without hashes, or if there is no table.
         tool: versions and machine.
         evidence: ten groups of fields, and the answer to each question by a written rule.
         warnings: what makes other numbers void, or less than they seem.
@@ -140,6 +142,7 @@ class Report(Result):
     seconds: Number
     images: bool
     ids: bool = False
+    names_in: list[str] = Field(default_factory=list)
     tool: Settings
     evidence: Evidence
     warnings: list[str]

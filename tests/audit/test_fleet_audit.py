@@ -47,6 +47,11 @@ def test_the_recipe_is_judged_apart_from_the_victim(victim: Path, capsys: pytest
     assert all(len(files) == 2 * len(KEPT) for files in kept.values())  # trained, and before the first step
     report = json.loads((folder / "report.json").read_text())
     assert report["verdicts"][0]["recipe"] is not None
+    (place,) = report["names_in"]
+    assert (Path("runs") / place).resolve() == Path(content["victims"][0]).resolve()
+    listed = (Path("runs") / place / "identities.csv").read_text()
+    assert all(patient["id"] in listed for patient in recipe["risk"]["exposed"])
+    assert not list(folder.parent.glob("identities*"))
     assert (folder / "recipe_0" / "recipe_roc.png").is_file()
     assert "This recipe" in (folder / "report.html").read_text()
     capsys.readouterr()

@@ -52,6 +52,10 @@ class TestFleet:
             (RUNS / f"version_{number}" / "checkpoints" / "last.ckpt").resolve() for number in range(6)
         ]
 
+        # Hashes have a salt that does not tell of a training in the fleet's own folder.
+        assert {"identities.csv", "identities.salt"} <= {file.name for file in FOLDER.iterdir()}
+        assert not (FOLDER / "salt").exists()
+
         before = times(RUNS)
         assert main([*words, "--count", "8"]) == 0
         assert [path.name for path in FOLDER.parent.iterdir()] == [FOLDER.name]

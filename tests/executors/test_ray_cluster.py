@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -194,6 +195,7 @@ def test_a_cluster_of_its_own_ends_with_it(tmp_path: Path, mark: None) -> None:
         time.sleep(0.1)
         assert not endless.done()
     assert ends(process)
+    assert "RAY_AUTH_TOKEN" not in os.environ
     assert token.exists() == had_token  # every later head of this user would demand it
     with pytest.raises(InputError, match="must be that of a running Ray cluster, got '127.0.0.1:1'"):
         executor_of("ray", threads=1, address="127.0.0.1:1")
@@ -234,6 +236,59 @@ def free_port() -> int:
         listening.bind(("127.0.0.1", 0))
         port: int = listening.getsockname()[1]
         return port
+
+
+class FakeRay(ModuleType):
+    """What `RayCluster` uses of Ray, without nodes; `failure` is what its start raises."""
+
+    class exceptions:  # noqa: N801
+        class AuthenticationError(Exception):
+            """As Ray's."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        super().__init__("ray")
+        self.failure, self.token = failure, ""
+
+    def init(self, **settings: object) -> None:
+        assert settings["address"] == "local"
+        self.token = os.environ["RAY_AUTH_TOKEN"]
+        if self.failure is not None:
+            raise self.failure
+
+    def shutdown(self) -> None:
+        """Nothing runs."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 1}}]
+
+
+@pytest.mark.parametrize(
+    ("failure", "line"),
+    [
+        (
+            FakeRay.exceptions.AuthenticationError("no token"),
+            r"needs a token \(no token\); set RAY_AUTH_TOKEN",
+        ),
+        (RuntimeError("no memory"), r"could be started on this machine \(no memory\); .* --executor local"),
+        (None, "takes 3 cores"),
+    ],
+)
+def test_a_cluster_that_cannot_start_leaves_no_token(
+    failure: Exception | None, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    tokens = set()
+    for _ in range(2):
+        ray = FakeRay(failure)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+        with pytest.raises(InputError, match=line):
+            executor_of("ray", threads=3)
+        assert "RAY_AUTH_TOKEN" not in os.environ
+        tokens.add(ray.token)
+    assert len(tokens) == 1, "Ray reads it once in a process"
+    assert tokens != {""}
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from seg_mia.membership.scorers import Calibrated, Threshold
 CALIBRATED = "seg_mia.membership.scorers.Calibrated"
 QUANTILE = "seg_mia.membership.fleet.scorers.Quantile"
 LIRA = "seg_mia.membership.fleet.scorers.Lira"
+WHOLE = f"--attack.scorer={{class_path: {LIRA}, init_args: {{mode: offline}}}}"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ def test_by_the_scorers_class(attack: Any, words: list[str], many: bool) -> None
         (["--attack.scorer.mode=offline"], "offline"),
         (["--attack.scorer.init_args.mode", "offline"], "offline"),
         (["--attack.scorer.mode=offline", "--attack.scorer.mode=online"], "online"),
+        ([WHOLE], "offline"),
+        ([WHOLE, "--attack.scorer.mode=online"], "online"),
+        (["--attack.scorer.mode=online", WHOLE], "offline"),
     ],
 )
 def test_by_the_scorers_mode(words: list[str], sampling: str) -> None:

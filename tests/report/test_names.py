@@ -2,18 +2,24 @@
 
 import base64
 import csv
+import errno
 import io
 import json
+import multiprocessing
 import os
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from seg_mia.atomic import written_whole
 from seg_mia.cli import main
+from seg_mia.data.fingerprint import hashed
 from seg_mia.data.identities import TABLE, identities, own_salt
 from seg_mia.errors import InputError
 from seg_mia.report.sums import read_sums
@@ -145,6 +151,120 @@ def test_a_hash_is_one_of_the_salt(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
         identities(["a"], tmp_path / "file")
+
+
+def test_a_cut_off_line_is_dropped_and_the_table_stays_private(tmp_path: Path) -> None:
+    hashes = identities(["a", "b"], tmp_path)
+    table = tmp_path / TABLE
+    table.write_text(f"hash,name\n{hashes['a']},a\n{hashes['b'][:9]}")
+    if os.name == "posix":
+        table.chmod(0o644)
+    assert identities(["c"], tmp_path) == {"c": identities(["c"], tmp_path)["c"]}
+    assert list(names_of(tmp_path).values()) == ["a", "c"]
+    assert table.read_text().count("hash,name") == 1
+    if os.name == "posix":
+        table.chmod(0o644)
+        identities(["a"], tmp_path)
+        assert not table.stat().st_mode & 0o077
+
+
+def _enter_names(folder: Path, number: int) -> None:
+    for each in range(10):
+        identities([f"{number}-{each}"], folder)
+
+
+def test_processes_that_enter_names_at_once_lose_none(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        pool.starmap(_enter_names, [(tmp_path, number) for number in range(3)])
+    names = [f"{number}-{each}" for number in range(3) for each in range(10)]
+    assert sorted(names_of(tmp_path).values()) == names
+    assert (tmp_path / TABLE).read_text().count("hash,name") == 1
+
+
+def test_a_salt_of_reports_does_not_tell_of_a_training(tmp_path: Path) -> None:
+    other, trained = tmp_path / "other", tmp_path / "trained"
+    hashes = identities(["a"], other)
+    assert not (other / "salt").exists()
+    assert identities(["a"], other) == hashes
+    salt = own_salt(trained)
+    assert identities(["a"], trained) == dict(zip("a", hashed(["a"], salt), strict=True))
+    assert {file.name for file in trained.iterdir()} == {"salt", TABLE, ".identities.lock"}
+
+
+def test_names_are_entered_beside_the_audit_if_the_run_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = write_audit(full(), ids=marked())
+    own_salt(RUN)
+
+    def refused(path: Path, **settings: object) -> AbstractContextManager[BinaryIO]:
+        if path.parent.absolute() == RUN.absolute():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return written_whole(path, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("seg_mia.data.identities.written_whole", refused)
+    report = write_report(folder)
+    assert not (RUN / TABLE).exists()
+    assert report.names_in == ["my_audit"]
+    assert "<code>my_audit</code>" in (folder / "report.html").read_text()
+    names = names_of(folder.parent)
+    assert set(marked().values()) <= set(names.values())
+    assert {sample.id for sample in report.exposed} <= set(names)
+    (RUN / "salt").unlink()
+    other = write_report(folder)
+    assert other.exposed[0].id != report.exposed[0].id, "the salt lies beside the audit, too"
+    assert {sample.id for sample in other.exposed} <= set(names_of(folder.parent))
+
+
+def test_a_missing_run_leaves_names_out_and_makes_no_folder() -> None:
+    content = full()
+    for victim in content["defences"]:
+        victim["victim"] = f"/of/another/machine/runs/{victim['victim']}_gone/version_0"
+    folder = write_audit(content, ids=marked())
+    before = sorted(Path("runs").rglob("*"))
+    report = write_report(folder)
+    made = {path.name for path in set(Path("runs").rglob("*")) - set(before)}
+    assert made == set(read_sums(folder)) | {"SHA256SUMS"}
+    assert report.exposed == []
+    assert report.names_in == []
+    assert sum("victim's run is missing" in line for line in report.missing) == 1
+    assert "by salted hashes of ids" not in (folder / "report.html").read_text()
+    write_report(folder, ids=True)
+    assert f"{MARK}-m0" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_victim_given_as_a_checkpoint_is_found(tmp_path: Path, *, deleted: bool) -> None:
+    file = tmp_path / "elsewhere/net.ckpt"
+    content = full()
+    for victim in content["defences"]:
+        victim["victim"] = str(file)
+    folder = write_audit(content, ids=marked())
+    Path("runs/net").mkdir()  # where results on it lie
+    if not deleted:
+        file.parent.mkdir()
+        file.touch()
+    report = write_report(folder)
+    assert report.names_in == ["net"]
+    assert {sample.id for sample in report.exposed} <= set(names_of(Path("runs/net")))
+    assert not list(tmp_path.rglob("elsewhere/*.csv"))
+
+
+def test_a_moved_checkpoint_of_a_run_is_found(tmp_path: Path) -> None:
+    content = full()
+    for victim in content["defences"]:
+        victim["victim"] = "/of/another/machine/runs/victim_0/version_0/checkpoints/last.ckpt"
+    folder = write_audit(content, ids=marked())
+    file = RUN / "checkpoints/last.ckpt"
+    file.parent.mkdir()
+    file.touch()
+    before = write_report(folder)
+    assert before.names_in == ["victim_0/version_0"]
+    moved = tmp_path / "moved"
+    Path("runs").rename(moved)
+    after = write_report(moved / "my_audit/version_0")
+    assert after.exposed == before.exposed
+    assert after.names_in == before.names_in
 
 
 @pytest.mark.usefixtures("undrawn")

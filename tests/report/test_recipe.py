@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -294,12 +295,20 @@ def test_patients_are_hashes_and_left_out_of_a_report_without_images() -> None:
     text, numbers = page(audit([guess()]), result)
     assert f"<code>{first.id[:12]}</code>" in text
     assert f"{first.auc:.3f}" in text
+    assert "whose names are in identities.csv of victim_0/version_0, below the folder of runs" in text
+    assert "<code>identities.csv</code> of <code>victim_0/version_0</code>" in text
+    assert numbers["names_in"] == ["victim_0/version_0"]
     assert numbers["recipes"][0]["risk"]["exposed"][0]["id"] == first.id
     bare, numbers = page(audit([guess()]), result, images=False)
     assert numbers["recipes"][0]["risk"]["exposed"] == []
     for said in (text, bare, json.dumps(numbers)):
         assert "patient 0" not in said
     assert first.id[:12] not in bare
+    shutil.rmtree("runs/victim_0/version_0")
+    lost, numbers = page(audit([guess()]) | {"attacks": []}, result)
+    assert first.id[:12] in lost
+    assert "whose names are" not in lost
+    assert numbers["names_in"] == []
 
 
 def test_a_control_that_an_earlier_version_did_not_compute_is_named() -> None:
