@@ -102,8 +102,10 @@ class ByReferences(Scorer):
         self.needs.check(seen)
         networks = np.array([VICTIM, *range(len(shadows))])
         if self._shown is not None and self._levels.narrows(-numbers[0]):
-            shown, *known = self._shown  # thresholds of the signals that the victim has, too
-            self._decide(self._levels.of_shadows(shown), *known)
+            shown, seen_then, judged, groups = (
+                self._shown
+            )  # thresholds of the signals that the victim has, too
+            self._decide(self._levels.of_shadows(shown), seen_then, judged, groups)
         levels = self._levels.apply(-numbers)
         scores = scored(partial(self.numbered, networks), levels[0], levels[1:], seen)
         others = in_turn(levels[1:], seen, self.numbered, self._usable)
