@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -45,12 +44,7 @@ class RayCluster(Closing):
         import ray
 
         self._ray: Any = ray
-        self._has_token = address is None and _set_token()
-        try:
-            self._connect(address)
-        except BaseException:
-            self._forget_token()
-            raise
+        self._connect(address)
         self.threads = threads
         try:
             self.gpus = self._share(gpus)
@@ -87,12 +81,6 @@ class RayCluster(Closing):
             with suppress(Exception):
                 self._ray.cancel(reference, force=True)
         self._ray.shutdown()
-        self._forget_token()
-
-    def _forget_token(self) -> None:
-        if self._has_token:
-            os.environ.pop(TOKEN, None)
-            self._has_token = False
 
     def _value(self, done: Future[Outcome[T]], name: str, log: Path) -> T:
         failures = self._ray.exceptions
@@ -116,7 +104,9 @@ class RayCluster(Closing):
             "SLURM_JOB_NAME": "interactive",
         }
         try:
-            if address is not None:
+            if address is None:
+                _set_token()
+            else:
                 _reach(address)
             self._ray.init(
                 address=address or "local",
@@ -170,22 +160,14 @@ def _refusal(address: str | None, error: Exception) -> InputError:
     )
 
 
-@cache
-def _token() -> str:
-    """Return the token of all clusters of this process: Ray reads it once."""
-    return secrets.token_hex()
-
-
-def _set_token() -> bool:
-    """Give a cluster of this process a token of its own; return whether it had none.
+def _set_token() -> None:
+    """Give the clusters of this process a token of their own.
 
     Ray would write one to ~/.ray/auth_token, which every later head of this user demands, also of those who
     do not send it.
     """
-    if {"RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        return False
-    os.environ[TOKEN] = _token()
-    return True
+    if not {"RAY_AUTH_MODE", TOKEN, "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ[TOKEN] = secrets.token_hex()
 
 
 def _reach(address: str) -> None:
