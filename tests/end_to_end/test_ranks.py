@@ -111,10 +111,7 @@ def test_two_processes_measure_what_one_does(config: Path, trained: Trained, wor
 EXACT = {
     "asma": ["--attack.steps=4", "--attack.history_every=2"],
     "medis": ["--attack.steps=2"],
-    "sea": [
-        "--attack.steps=3",
-        "--attack.sanity_images=0",
-    ],  # the check of gradients gathers images in the order of ranks
+    "sea": ["--attack.steps=3", "--attack.sanity_images=0"],  # the check gathers the images of one rank
     "certify": ["--attack.first=4", "--attack.draws=20"],
 }
 """Attacks, with options that keep them short. The scores of mia-global-loss are compared below."""
