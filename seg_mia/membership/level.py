@@ -114,7 +114,7 @@ class Levels:
         rows = list[Values]()
         for number, (row, known) in enumerate(zip(chosen, samples, strict=True)):
             level = known[:, used] if known.ndim == 2 else known
-            middle, spread = np.median(level, axis=0), _spread(level)
+            spread, middle = _spread(level), np.median(level, axis=0)
             if (spread == 0).any():
                 raise InputError(
                     "the signals of a network must differ between samples, got equal ones on half of the "
@@ -126,7 +126,15 @@ class Levels:
 
 
 def _spread(samples: Values) -> NDArray[np.float64]:
-    """Return 1.4826 times the median absolute deviation of samples, (n, ...), of each signal."""
+    """Return 1.4826 times the median absolute deviation of samples, (n, ...), of each signal.
+
+    Raises:
+        InputError: no sample.
+    """
+    if not len(samples):
+        raise InputError(
+            "every network's level needs samples, got none; name shadows and a victim with samples to judge"
+        )
     deviation = np.abs(samples - np.median(samples, axis=0))
     return np.asarray(NORMAL_MAD * np.median(deviation, axis=0), dtype=np.float64)
 
