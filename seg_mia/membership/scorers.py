@@ -226,11 +226,8 @@ class CrossFitted(Scorer):
 
 
 @dataclass(kw_only=True)
-class Calibrated(Scorer):
-    """Call an image a member if the victim's number is low relative to its difficulty (`calibrated`).
-
-    The difficulty is the mean number under shadows not trained on the image. The threshold is
-    chosen on the shadows, each in turn the victim (`calibrated_threshold`).
+class Levelled(Scorer):
+    """An attack that takes each network's level out of its numbers.
 
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
@@ -239,12 +236,11 @@ class Calibrated(Scorer):
             like shares of them are members, or samples `outside` all trainings (`Levels`).
     """
 
-    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = True
     level: Level = "evaluated"
 
     def __post_init__(self) -> None:
-        self._threshold = math.nan
+        self._threshold = 0.0
         self._decided: Thresholds | None = None
         self._levels = Levels(self.level, standardise=self.standardise)
 
@@ -261,6 +257,21 @@ class Calibrated(Scorer):
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
         """Keep the signals outside all trainings, the victim's last."""
         self._levels.know(victim, shadows)
+
+
+@dataclass(kw_only=True)
+class Calibrated(Levelled):
+    """Call an image a member if the victim's number is low relative to its difficulty (`calibrated`).
+
+    The difficulty is the mean number under shadows not trained on the image. The threshold is
+    chosen on the shadows, each in turn the victim (`calibrated_threshold`).
+    """
+
+    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._threshold = math.nan
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadows' own samples."""

@@ -21,15 +21,13 @@ from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.fleet.victim import (
     Names,
-    Thresholds,
     decides,
     in_turn,
     null_chances,
     of_victim,
     turn_threshold,
 )
-from seg_mia.membership.level import Level, Levels
-from seg_mia.membership.scorers import Learner, Scorer
+from seg_mia.membership.scorers import Learner, Levelled, Scorer
 from seg_mia.membership.scores import Guesses
 
 VICTIM = -1
@@ -39,27 +37,16 @@ OFFLINE = Fleet(count=2, maximum=None, sampling="offline")
 
 
 @dataclass(kw_only=True)
-class ByReferences(Scorer):
+class ByReferences(Levelled):
     """An attack that compares the victim with each shadow on the same samples.
 
     The threshold is that of highest balanced accuracy over the shadows, each in turn the victim of the
     others; 0 if there are too few shadows. Their scores also give thresholds of low false positive rates
     (`seg_mia.membership.fleet.victim`).
-
-    Args:
-        standardise: remove each network's level and scale over the samples (`standardised`), which differ
-            between networks of one recipe.
-        level: samples that give level and scale: each network's own `evaluated` ones, right for thresholds if
-            like shares of them are members, or samples `outside` all trainings (`Levels`).
     """
 
-    standardise: bool = True
-    level: Level = "evaluated"
-
     def __post_init__(self) -> None:
-        self._threshold = 0.0
-        self._decided: Thresholds | None = None
-        self._levels = Levels(self.level, standardise=self.standardise)
+        super().__post_init__()
         self._shown: tuple[Values, Inside, Inside, Names] | None = None
 
     @abstractmethod
@@ -127,20 +114,6 @@ class ByReferences(Scorer):
         """Return which samples have enough shadows, bool (n,)."""
         enough = ((~seen).sum(axis=0) >= self.needs.count) & (seen.sum(axis=0) >= self.least_inside)
         return np.asarray(enough, dtype=np.bool_)
-
-    @property
-    def by_population(self) -> bool:
-        """With a level `outside`."""
-        return self.level == "outside"
-
-    @property
-    def by_evaluated(self) -> bool:
-        """With levels over the evaluated samples."""
-        return self.standardise and self.level == "evaluated"
-
-    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
-        """Keep the signals outside all trainings, the victim's last."""
-        self._levels.know(victim, shadows)
 
 
 @dataclass(kw_only=True)
