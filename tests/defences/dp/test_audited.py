@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from seg_mia.cli import main
 
@@ -17,19 +18,14 @@ COMMAND = [
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     *(f"--data.{name}={value}" for name, value in SMALL.items()),
     *(f"--model.network.init_args.{name}={value}" for name, value in NETWORK.items()),
-    *(
-        "--defence",
-        "canaries",
-        "--model.defences.kind=mislabelled",
-        "--defence",
-        "dp",
-        "--model.defences.reproducible=true",
-    ),
+    *("--defence", "my_canaries.yaml", "--defence", "dp", "--model.defences.reproducible=true"),
 ]
+CANARIES = {"class_path": "seg_mia.defences.canaries.Canaries", "init_args": {"kind": "mislabelled"}}
 
 
 def audited(*words: str) -> dict[str, Any]:
     """Train with canaries, and return what was promised and what they prove."""
+    Path("my_canaries.yaml").write_text(yaml.safe_dump(CANARIES))  # options set the last defence alone
     assert main([*COMMAND, *words]) == 0
     (file,) = Path("runs").glob("*/version_0/canaries.json")
     found: dict[str, Any] = json.loads(file.read_text())
