@@ -27,10 +27,10 @@ class DPGuaranteeContent(TypedDict):
     neighbours: str
     units: int
     declared: bool
-    batch: float
+    batch: float | None
     permitted: dict[str, float | str]
-    noise: float
-    clip: float
+    noise: float | None
+    clip: float | None
     rate: float
     steps: int
     release: float

@@ -27,12 +27,12 @@ class DPGuarantee(Result):
         neighbours: which data sets are told apart.
         units: how many there are, or how many are declared.
         declared: the number of units was declared; else it is taken as public, and so not protected.
-        batch: units expected in a step.
+        batch: units expected in a step; None where no step is taken.
         permitted: the most that attacks on one unit may reach.
-        noise: standard deviation, as a multiple of the clip.
-        clip: largest norm of a unit's gradient.
-        rate: at which units are sampled.
-        steps: that were taken.
+        noise: standard deviation, as a multiple of the clip; None where no step is taken.
+        clip: largest norm of a unit's gradient; None where no step is taken.
+        rate: at which units are sampled; 1 where all take part in one release and no step is taken.
+        steps: that were taken; 0 where the release is the whole training.
         release: mu of a Gaussian release before the first step, in which the initial weights were computed;
             0 for none, None where it is infinite (exact, without guarantee) or of an earlier version.
         accountant: that computed epsilon.
@@ -58,6 +58,16 @@ class DPGuarantee(Result):
     release: Number = None
     accountant: str | None = None
     reproducible: bool = False
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether it is of a Gaussian mechanism: noise on all units in each step, or a release alone."""
+        return (self.rate or 0.0) >= 1 and bool(self.noise or self.releases_alone)
+
+    @property
+    def releases_alone(self) -> bool:
+        """Whether a noisy release is the whole training."""
+        return self.steps == 0 and bool(self.release)
 
 
 def guarantee(privacy: object, where: str) -> DPGuarantee | None:

@@ -45,7 +45,7 @@ from tests.defences.dp.helpers import KNOWN, UNLIMITED, option, refusal, with_ne
         ({"ema": 1.0}, "ema must lie between 0 and 1, got 1"),
         ({"tail": 0.0}, "tail must lie above 0 and be at most 1, got 0"),
         ({"ema": 0.9, "tail": 0.5}, "weights have one average, got ema 0.9 and tail 0.5"),
-        ({"least_squares": 1.0}, "least_squares must lie between 0 and 1, got 1"),
+        ({"least_squares": 1.5}, "least_squares must lie above 0 and be at most 1, got 1.5"),
         ({"least_squares": 0.1, "epsilon": None, "noise": 1.0}, "takes a share of epsilon, got noise 1"),
         ({"gradients": "fused", "unit": "patient"}, "fused gradients are per image"),
     ],
