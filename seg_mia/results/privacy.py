@@ -175,15 +175,19 @@ class WhiteBoxCanaries(Result):
 
     Attributes:
         auc: of telling inserted ones from those left out.
-        gaussian: the bound of a Gaussian mechanism from the number of right guesses.
-        f_dp: the same by its trade-off function; None in results of an earlier version.
+        gaussian: the bound of a Gaussian mechanism from the number of right guesses; None of sampled steps,
+            which are none.
+        f_dp: the same by its trade-off function; None of sampled steps, and in results of an earlier version.
+        one_run: the bound of any mechanism from the number of right guesses, of sampled steps; None where
+            each step uses all units.
     """
 
     model_config = NAMED_ALONE
 
     auc: float
-    gaussian: EpsilonLowerBound
+    gaussian: EpsilonLowerBound | None = None
     f_dp: EpsilonLowerBound | None = None
+    one_run: EpsilonLowerBound | None = None
 
 
 class CanaryResult(Result):
@@ -229,11 +233,13 @@ class CanaryResult(Result):
             bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
         if self.f_dp is not None:
             bounds["by the trade-off function of Gaussian noise on all units"] = self.f_dp
-        if self.white_box is not None:
-            bounds["from the noisy sums of all steps"] = self.white_box.gaussian
-            if self.white_box.f_dp is not None:
-                bounds["from the noisy sums, by the trade-off function"] = self.white_box.f_dp
-        return bounds
+        by_sums = WhiteBoxCanaries(auc=0.5) if self.white_box is None else self.white_box
+        optional = {
+            "from the noisy sums of all steps": by_sums.gaussian,
+            "from the noisy sums, by the trade-off function": by_sums.f_dp,
+            "from the noisy sums of sampled steps, by the number of correct guesses": by_sums.one_run,
+        }
+        return bounds | {name: bound for name, bound in optional.items() if bound is not None}
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
