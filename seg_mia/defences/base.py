@@ -14,6 +14,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.traits import Trait, incompatible
 from seg_mia.errors import InputError
+from seg_mia.models.pretraining import PretrainedWeights
 
 
 class DPGuaranteeContent(TypedDict):
@@ -36,6 +37,7 @@ class DPGuaranteeContent(TypedDict):
     release: float
     accountant: str
     reproducible: bool
+    pretrained: list[PretrainedWeights] | None
 
 
 class Wrapping(NamedTuple):

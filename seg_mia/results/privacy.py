@@ -14,6 +14,25 @@ from seg_mia.results.base import Number, Result
 NAMED_ALONE = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
+class Pretrained(Result):
+    """Weights that a training started from; what they were trained on is not known from them.
+
+    Attributes:
+        name: `imagenet`, the weights of the network's library, or the base name of a file.
+        part: what they were loaded into.
+        sha256: digest in hexadecimal.
+        of: what the digest is of: the file, as by `sha256sum`, or the tensors
+            (`seg_mia.models.pretraining.tensors_digest`).
+    """
+
+    model_config = NAMED_ALONE
+
+    name: str = Field(max_length=255)
+    part: Literal["encoder", "network"]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    of: Literal["file", "tensors"]
+
+
 class DPGuarantee(Result):
     """What a differentially private training promises.
 
@@ -37,6 +56,8 @@ class DPGuarantee(Result):
             0 for none, None where it is infinite (exact, without guarantee) or of an earlier version.
         accountant: that computed epsilon.
         reproducible: whoever knows the seed can draw the noise again.
+        pretrained: weights that the training started from, which it promises nothing about; empty for random
+            ones, None in a checkpoint of an earlier version.
     """
 
     model_config = NAMED_ALONE
@@ -58,6 +79,7 @@ class DPGuarantee(Result):
     release: Number = None
     accountant: str | None = None
     reproducible: bool = False
+    pretrained: list[Pretrained] | None = None
 
     @property
     def is_gaussian(self) -> bool:

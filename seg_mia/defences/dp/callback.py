@@ -20,6 +20,7 @@ from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
 from seg_mia.defences.dp.least_squares import begin_at_least_squares
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number
 from seg_mia.errors import InputError
+from seg_mia.models.pretraining import PretrainedWeights
 from seg_mia.runs import NOISE
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,13 @@ class PublicNumbers(TypedDict):
 
 
 class DPState(PublicNumbers):
-    """The accountant's state in a checkpoint; without release in one of an earlier version."""
+    """The accountant's state in a checkpoint; without release or pretrained in one of an earlier version."""
 
     steps: int
     noise: float
     release: NotRequired[float]
     accountant: Accountant
+    pretrained: NotRequired[list[PretrainedWeights] | None]
 
 
 class DPCallback(Callback):
@@ -78,7 +80,7 @@ class DPCallback(Callback):
         if self.settings.releases_alone:
             _one_empty_epoch(trainer)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the secret of the noise; restore the mechanism of a resumed training."""
         if self.saved is None and (self.before or self.private.released):
             self.private.steps = self.before
@@ -90,8 +92,10 @@ class DPCallback(Callback):
             with written_whole(run_folder(trainer) / NOISE, mode=0o600) as file:
                 file.write(self.private.secret)
         if self.saved is None:
+            self.private.pretrained = cast(Trained, pl_module).pretrained
             return
         begun = self.saved
+        self.private.pretrained = begun.get("pretrained")
         self.private.steps = begun["steps"]
         mechanism = Mechanism(
             begun["noise"], begun["rate"], begun["delta"], begun["accountant"], begun.get("release", 0.0)
@@ -254,6 +258,7 @@ class DPCallback(Callback):
             "noise": mechanism.noise,
             "release": mechanism.release,
             "accountant": mechanism.accountant,
+            "pretrained": self.private.pretrained,
             **self._public(),
         }
 

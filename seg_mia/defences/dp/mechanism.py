@@ -18,6 +18,7 @@ from seg_mia.defences.base import DPGuaranteeContent, Forward, GradientComputer
 from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for, share_of_mu
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Clipping, Mode, clipped_sum
+from seg_mia.models.pretraining import PretrainedWeights
 
 Unit = Literal["image", "patient"]
 
@@ -62,6 +63,7 @@ class DPTraining:
         planned: planned steps of the training.
         allowed: number of steps within epsilon.
         released: whether second moments were released in this process.
+        pretrained: the weights that the training started from; None if not recorded.
     """
 
     drawn: PoissonData
@@ -74,6 +76,7 @@ class DPTraining:
         self.settings = settings
         self.steps = 0
         self.released = False
+        self.pretrained: list[PretrainedWeights] | None = None
 
     def begin(
         self,
@@ -172,6 +175,7 @@ class DPTraining:
             "release": self.mechanism.release,
             "accountant": self.mechanism.accountant,
             "reproducible": self.settings.reproducible,
+            "pretrained": self.pretrained,
         }
 
 

@@ -70,6 +70,7 @@ def _promise(
         curve_by=by,
         compared=count,
         audits=list(_audits(victim, promised, attacks, count)),
+        pretrained=promised.pretrained,
         above=[] if permitted is None else list(_above(promised, attacks, tested, permitted)),
     )
 
