@@ -49,5 +49,5 @@ def tensors_digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         values = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\0".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
