@@ -47,6 +47,9 @@ CHOICES = {
     "least_squares": Choice(
         "least squares first, 15 % of mu squared", words=("--model.defences.least_squares", "0.15")
     ),
+    "least_squares_alone": Choice(
+        "least squares alone, no step", words=("--model.defences.least_squares", "1")
+    ),
 }
 NO_NOISE = ("--model.defences.epsilon", ".inf", "--model.defences.noise", "0")
 

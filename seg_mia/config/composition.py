@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seg_mia.config.files import Config, display_name, find_config, find_file, inline, is_inline, read_yaml
 from seg_mia.config.networks import without_replaced
-from seg_mia.config.options import Layer, Option
+from seg_mia.config.options import Layer, Option, Setting
 from seg_mia.errors import InputError
 
 
@@ -48,6 +48,20 @@ def with_defences(
     settings = (n for n, option in enumerate(options) if option.flag.startswith("--model.defences"))
     first = next(settings, len(options))  # they are of the defences, which must stand before them
     return [*options[:first], *added, *options[first:]]
+
+
+def defence_count(settings: Iterable[Setting]) -> int:
+    """Return the number of defences of a training: those of the last config with a list, and those added."""
+    count = 0
+    for setting in settings:
+        if isinstance(setting, Option):
+            count += setting.flag == "--model.defences+"
+            continue
+        model = setting.content.get("model")
+        arguments = model.get("init_args") if isinstance(model, dict) else None
+        listed = arguments.get("defences") if isinstance(arguments, dict) else None
+        count = len(listed) if isinstance(listed, list) else count
+    return count
 
 
 def plain_layer(file: str) -> Layer:

@@ -17,13 +17,14 @@ NOISE = re.compile(
 LIMIT = 400
 
 
-def one_line(message: str, known: Iterable[str] = ()) -> str:
+def one_line(message: str, known: Iterable[str] = (), *, defences: int = 1) -> str:
     """Return the most specific line of a message, with the option's name and accepted values.
 
     Args:
         message: message of jsonargparse.
         known: options of the command, without dashes, as candidates for a misspelled one; those of
             Lightning's trainer are included by default.
+        defences: number of defences of the training: an option sets the last one alone.
     """
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     telling = [line for line in lines if not NOISE.match(line)] or lines or ["invalid arguments"]
@@ -33,7 +34,14 @@ def one_line(message: str, known: Iterable[str] = ()) -> str:
         line = f"no class {path[1]!r}, write its path, module.Class{_class_like(path[1], lines)}"
     elif line.startswith("Expected a "):
         line = _expected(lines, line)
-    return f"{f'--{keys}: ' if keys else ''}{line}{_accepted(message)}{_meant(message, known)}"[:LIMIT]
+    advice = ""
+    if defences > 1 and keys.startswith("model.defences") and "is not accepted" in line:
+        advice = (
+            f"; options set the last of the {defences} defences: put another one's into a file with "
+            "class_path and init_args, --defence FILE"
+        )
+    text = f"{f'--{keys}: ' if keys else ''}{line}{_accepted(message)}{_meant(message, known)}"
+    return text[: LIMIT - len(advice)] + advice
 
 
 def near(name: str, names: Iterable[str], *, before: str = "") -> str:

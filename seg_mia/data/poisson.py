@@ -88,6 +88,7 @@ class PoissonData(Batches):
         size: public number of units; the true number if not given.
         copies: augmented copies of each sample in a batch, one after the other.
         repeats: the copies of a sample are the same in every batch.
+        draws: whether units are drawn at all; else an epoch is one empty batch.
 
     Attributes:
         population: sampled population; its rate and steps follow from the next two alone.
@@ -104,6 +105,7 @@ class PoissonData(Batches):
         size: int | None = None,
         copies: int = 1,
         repeats: bool = False,
+        draws: bool = True,
     ) -> None:
         self.key, self.copies, self.repeats = key, copies, repeats
         indices = data.trained()
@@ -111,6 +113,8 @@ class PoissonData(Batches):
         unique, units = np.unique(names, return_inverse=True)
         self.size, self.expected = size or len(unique), data.batch_size
         rate, steps = min(self.expected / self.size, 1.0), max(round(self.size / self.expected), 1)
+        if not draws:
+            rate, steps = 0.0, 1
         self.population = Population(units.reshape(-1), len(unique), rate, steps)
         self.unit_of = torch.full((len(data.source),), -1)
         self.unit_of[torch.from_numpy(indices)] = torch.from_numpy(self.population.units)

@@ -14,6 +14,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.traits import Trait, incompatible
 from seg_mia.errors import InputError
+from seg_mia.models.pretraining import PretrainedWeights
 
 
 class DPGuaranteeContent(TypedDict):
@@ -27,15 +28,16 @@ class DPGuaranteeContent(TypedDict):
     neighbours: str
     units: int
     declared: bool
-    batch: float
+    batch: float | None
     permitted: dict[str, float | str]
-    noise: float
-    clip: float
+    noise: float | None
+    clip: float | None
     rate: float
     steps: int
     release: float
     accountant: str
     reproducible: bool
+    pretrained: list[PretrainedWeights] | None
 
 
 class Wrapping(NamedTuple):

@@ -47,9 +47,10 @@ class Canaries(Defence):
     error rates of a threshold (Jagielski, Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct
     guesses, which is valid for dependent samples of one training (Steinke, Nasr, Jagielski 2023,
     arXiv:2305.08846), and far greater if each step uses all units with Gaussian noise (Xiang et al. 2025,
-    arXiv:2509.08704; Mahloujifar et al. 2024, arXiv:2410.22235). Of such a training on whole, unaugmented
-    images the noisy sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a measurement,
-    not a defence. It lowers Dice: use it on a copy of the deployed model.
+    arXiv:2509.08704; Mahloujifar et al. 2024, arXiv:2410.22235). Of a private training on whole, unaugmented
+    images the noisy sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`); where batches are
+    sampled, by the number of correct guesses alone. This is a measurement, not a defence. It lowers Dice: use
+    it on a copy of the deployed model.
 
     Args:
         count: expected number of inserted images; as many are left out.
@@ -148,7 +149,11 @@ def _bound(rule: _Rule, scores: Scores, inserted: Members, delta: float) -> Epsi
     )
 
 
-def _white_box(scores: Scores, inserted: Members, delta: float) -> WhiteBoxCanaries:
+def _white_box(scores: Scores, inserted: Members, delta: float, *, gaussian: bool) -> WhiteBoxCanaries:
+    """Return what noisy sums prove: by mu only of a Gaussian mechanism, which sampled steps are not."""
+    if not gaussian:
+        one_run = _bound(one_run_lower_bound, scores, inserted, delta)
+        return WhiteBoxCanaries(auc=auc(scores, inserted), one_run=one_run)
     return WhiteBoxCanaries(
         auc=auc(scores, inserted),
         gaussian=_bound(gaussian_one_run_bound, scores, inserted, delta),
@@ -189,7 +194,9 @@ class CanaryScores(Callback):
             one_run=_bound(one_run_lower_bound, scores, inserted, delta),
             gaussian=_bound(gaussian_one_run_bound, scores, inserted, delta) if gaussian else None,
             f_dp=_bound(f_dp_one_run_bound, scores, inserted, delta) if gaussian else None,
-            white_box=None if white_box is None else _white_box(white_box, inserted, delta),
+            white_box=None
+            if white_box is None
+            else _white_box(white_box, inserted, delta, gaussian=gaussian),
             privacy=privacy,
         )
         ids = [data.source.ids[i] for i in self.canaries.indices]

@@ -24,6 +24,7 @@ from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_weights
+from seg_mia.config.composition import defence_count
 from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import check_classes, class_paths
@@ -164,7 +165,8 @@ class Experiment(LightningCLI):
             try:
                 self.config = parser.parse_args(self.plan.args)
             except argparse.ArgumentError as error:
-                raise InputError(one_line(str(error), self._known)) from None
+                defences = defence_count(self.plan.settings)
+                raise InputError(one_line(str(error), self._known, defences=defences)) from None
         if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
             self.config["fit.base"] = self.config["fit.defence"] = self.config["fit.role"] = None
 

@@ -158,7 +158,7 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
         signals: of the fleet.
     """
     privacy = signals.privacy
-    if privacy is None or privacy.delta is None or not privacy.noise:
+    if privacy is None or privacy.delta is None or not (privacy.noise or privacy.releases_alone):
         return None
     if signals.untrained or not exchangeable(signals.inside, signals.groups):
         log.warning(
@@ -169,7 +169,7 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
     usable = values[:, :, informative(values)] if values.ndim == 3 else values
     compared, inside, names = by_patient(standardised(usable), signals.inside, signals.groups)
     compared = compared.mean(axis=2) if compared.ndim == 3 else compared
-    delta, gaussian = privacy.delta, (privacy.rate or 0.0) >= 1
+    delta, gaussian = privacy.delta, privacy.is_gaussian
     return EpsilonLowerBound.measured(
         lambda confidence: many_runs_bound(
             compared, inside, delta=delta, gaussian=gaussian, confidence=confidence

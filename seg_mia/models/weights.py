@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError, name_some
+from seg_mia.models.pretraining import PretrainedWeights, loaded_file, loaded_network, loaded_tensors
 from seg_mia.models.state_files import State, states
 from seg_mia.models.state_names import Match, matched
 
@@ -36,8 +37,8 @@ class ReadsWeights(Protocol):
         """Load the weights in place, and return a description."""
 
 
-def load_encoder(network: nn.Module, source: str | Path) -> None:
-    """Load pre-trained weights into `network.encoder`, in place: every tensor or none.
+def load_encoder(network: nn.Module, source: str | Path) -> PretrainedWeights:
+    """Load pre-trained weights into `network.encoder`, in place, every tensor or none; return their identity.
 
     `source` is "imagenet" (weights of the network's library, downloaded) or a local state dict (.pth, .pt or
     .safetensors) with the encoder's own key names; timm's keys match smp's `timm-` and `tu-` encoders.
@@ -56,8 +57,10 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
         )
     if str(source) != "imagenet":
         state_dicts = states(Path(source))
+        origin = loaded_file(Path(source), "encoder")
     elif isinstance(network, Pretrained):
         state_dicts = {"": network.imagenet_encoder()}
+        origin = loaded_tensors("imagenet", state_dicts[""], "encoder")
     else:
         raise InputError(
             f"ImageNet weights are not available for {type(network).__name__}; give the path of a state dict"
@@ -65,6 +68,7 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
     name = getattr(network, "encoder_name", type(encoder).__name__)
     problem = f"{source} does not fit encoder {name}"
     encoder.load_state_dict(_only_encoder(Path(source), state_dicts, encoder.state_dict(), problem))
+    return origin
 
 
 def load_state(network: nn.Module, path: str | Path, key: str | None = None) -> str:
@@ -100,6 +104,27 @@ def load_state(network: nn.Module, path: str | Path, key: str | None = None) -> 
     if report:
         log.info(report)
     return report
+
+
+def load_initial(
+    network: nn.Module, encoder: str | None, weights: str | None, key: str | None
+) -> list[PretrainedWeights]:
+    """Load the weights that a training starts from, in place; return their identities, none for random ones.
+
+    Args:
+        network: network to load into.
+        encoder: source of `load_encoder`, if any.
+        weights: file or folder of `load_state`, if any, which may replace the encoder's.
+        key: location of the state dict in that file.
+
+    Raises:
+        InputError: errors of `load_encoder` and `load_state`.
+    """
+    loaded = [] if encoder is None else [load_encoder(network, encoder)]
+    if weights is not None:
+        load_state(network, weights, key)
+        loaded.append(loaded_network(Path(weights), network))
+    return loaded
 
 
 def _own_reading(network: ReadsWeights, path: Path, key: str | None) -> str:

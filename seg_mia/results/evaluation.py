@@ -106,9 +106,9 @@ def certified_gaussian(
 ) -> EpsilonLowerBound | None:
     """Return the epsilon shown by scores for a Gaussian mechanism; None if the training is not one.
 
-    It is if each step uses all units, with noise. Arguments as in `certified`.
+    It is if each step uses all units, with noise, or if one release is all. Arguments as in `certified`.
     """
-    if guarantee is None or (guarantee.rate or 0.0) < 1 or not guarantee.noise:
+    if guarantee is None or not guarantee.is_gaussian:
         return None
     return _lower_bound(gaussian_threshold_bound, scores, members, groups, guarantee)
 

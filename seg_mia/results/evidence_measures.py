@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from seg_mia.results.base import Measure, Number, Result
+from seg_mia.results.privacy import Pretrained
 from seg_mia.results.robustness import LabelChange
 
 
@@ -61,6 +62,8 @@ class Promise(Result):
         compared: number of bounds that are compared with promises of the row and hold together at 95 %.
         audits: attempts to contradict it.
         above: attacks whose AUC exceeds `permitted_auc` by a bound that holds for all numbers at once.
+        pretrained: weights that the training started from, which the promise does not cover; empty for random
+            ones, None if not recorded.
     """
 
     row: int
@@ -80,6 +83,7 @@ class Promise(Result):
     compared: int
     audits: list[PromiseAudit]
     above: list[str]
+    pretrained: list[Pretrained] | None = None
 
 
 class Robustness(Result):

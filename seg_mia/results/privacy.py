@@ -14,6 +14,25 @@ from seg_mia.results.base import Number, Result
 NAMED_ALONE = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
+class Pretrained(Result):
+    """Weights that a training started from; what they were trained on is not known from them.
+
+    Attributes:
+        name: `imagenet`, the weights of the network's library, or the base name of a file.
+        part: what they were loaded into.
+        sha256: digest in hexadecimal.
+        of: what the digest is of: the file, as by `sha256sum`, or the tensors
+            (`seg_mia.models.pretraining.tensors_digest`).
+    """
+
+    model_config = NAMED_ALONE
+
+    name: str = Field(max_length=255)
+    part: Literal["encoder", "network"]
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    of: Literal["file", "tensors"]
+
+
 class DPGuarantee(Result):
     """What a differentially private training promises.
 
@@ -27,16 +46,18 @@ class DPGuarantee(Result):
         neighbours: which data sets are told apart.
         units: how many there are, or how many are declared.
         declared: the number of units was declared; else it is taken as public, and so not protected.
-        batch: units expected in a step.
+        batch: units expected in a step; None where no step is taken.
         permitted: the most that attacks on one unit may reach.
-        noise: standard deviation, as a multiple of the clip.
-        clip: largest norm of a unit's gradient.
-        rate: at which units are sampled.
-        steps: that were taken.
+        noise: standard deviation, as a multiple of the clip; None where no step is taken.
+        clip: largest norm of a unit's gradient; None where no step is taken.
+        rate: at which units are sampled; 1 where all take part in one release and no step is taken.
+        steps: that were taken; 0 where the release is the whole training.
         release: mu of a Gaussian release before the first step, in which the initial weights were computed;
             0 for none, None where it is infinite (exact, without guarantee) or of an earlier version.
         accountant: that computed epsilon.
         reproducible: whoever knows the seed can draw the noise again.
+        pretrained: weights that the training started from, which it promises nothing about; empty for random
+            ones, None in a checkpoint of an earlier version.
     """
 
     model_config = NAMED_ALONE
@@ -58,6 +79,17 @@ class DPGuarantee(Result):
     release: Number = None
     accountant: str | None = None
     reproducible: bool = False
+    pretrained: list[Pretrained] | None = None
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether it is of a Gaussian mechanism: noise on all units in each step, or a release alone."""
+        return (self.rate or 0.0) >= 1 and bool(self.noise or self.releases_alone)
+
+    @property
+    def releases_alone(self) -> bool:
+        """Whether a noisy release is the whole training."""
+        return self.steps == 0 and bool(self.release)
 
 
 def guarantee(privacy: object, where: str) -> DPGuarantee | None:
@@ -165,15 +197,19 @@ class WhiteBoxCanaries(Result):
 
     Attributes:
         auc: of telling inserted ones from those left out.
-        gaussian: the bound of a Gaussian mechanism from the number of right guesses.
-        f_dp: the same by its trade-off function; None in results of an earlier version.
+        gaussian: the bound of a Gaussian mechanism from the number of right guesses; None of sampled steps,
+            which are none.
+        f_dp: the same by its trade-off function; None of sampled steps, and in results of an earlier version.
+        one_run: the bound of any mechanism from the number of right guesses, of sampled steps; None where
+            each step uses all units.
     """
 
     model_config = NAMED_ALONE
 
     auc: float
-    gaussian: EpsilonLowerBound
+    gaussian: EpsilonLowerBound | None = None
     f_dp: EpsilonLowerBound | None = None
+    one_run: EpsilonLowerBound | None = None
 
 
 class CanaryResult(Result):
@@ -219,11 +255,13 @@ class CanaryResult(Result):
             bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
         if self.f_dp is not None:
             bounds["by the trade-off function of Gaussian noise on all units"] = self.f_dp
-        if self.white_box is not None:
-            bounds["from the noisy sums of all steps"] = self.white_box.gaussian
-            if self.white_box.f_dp is not None:
-                bounds["from the noisy sums, by the trade-off function"] = self.white_box.f_dp
-        return bounds
+        by_sums = WhiteBoxCanaries(auc=0.5) if self.white_box is None else self.white_box
+        optional = {
+            "from the noisy sums of all steps": by_sums.gaussian,
+            "from the noisy sums, by the trade-off function": by_sums.f_dp,
+            "from the noisy sums of sampled steps, by the number of correct guesses": by_sums.one_run,
+        }
+        return bounds | {name: bound for name, bound in optional.items() if bound is not None}
 
     @model_validator(mode="after")
     def _measured(self) -> Self:

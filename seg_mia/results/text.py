@@ -72,12 +72,20 @@ def privacy_headline(privacy: DPGuarantee) -> str:
     units = "declared units" if privacy.declared else "units, their number assumed public"
     permitted = f"; permits {permits(privacy.permitted)}" if privacy.permitted is not None else ""
     replaced = f"; epsilon {_short(privacy.replace_one)} if one is replaced" if privacy.replace_one else ""
-    release = f" after a release of mu {privacy.release:.3g}" if privacy.release else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {_short(privacy.delta)} per {privacy.unit} "
-        f"({privacy.units} {units}, noise {_short(privacy.noise)}, clip {_short(privacy.clip)}, sampling "
-        f"rate {_short(privacy.rate)}, {privacy.steps} steps{release}, accountant {privacy.accountant})"
-        f"{replaced}{permitted}{void}"
+        f"({privacy.units} {units}, {_mechanism(privacy)}){replaced}{permitted}{void}"
+    )
+
+
+def _mechanism(privacy: DPGuarantee) -> str:
+    """Return noise, sampling and steps of a guarantee in words, or its release."""
+    if privacy.steps == 0 and privacy.noise is None:
+        return "one exact release" if privacy.release is None else f"one release of mu {privacy.release:.3g}"
+    release = f" after a release of mu {privacy.release:.3g}" if privacy.release else ""
+    return (
+        f"noise {_short(privacy.noise)}, clip {_short(privacy.clip)}, sampling rate {_short(privacy.rate)}, "
+        f"{privacy.steps} steps{release}, accountant {privacy.accountant}"
     )
 
 

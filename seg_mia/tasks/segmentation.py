@@ -33,8 +33,9 @@ from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.memory import recompute_features, to_channels_last
 from seg_mia.models.one_head import OneHead, OutputSettings
 from seg_mia.models.output_form import Gives
+from seg_mia.models.pretraining import PretrainedWeights
 from seg_mia.models.prompts import prompts_from
-from seg_mia.models.weights import load_encoder, load_state
+from seg_mia.models.weights import load_initial
 from seg_mia.models.wrapper import around_bare, bare
 from seg_mia.tasks.cached_features import feature_cache
 from seg_mia.tasks.head_choice import choose_head
@@ -83,11 +84,13 @@ class Segmentation(LightningModule):
         resumed: weights will come from a checkpoint; Lightning reports this only after `setup`.
         adopted: whether the network was trained elsewhere.
         agreement: comparison with the deployed system's predictions, as plain values, if there was one.
+        pretrained: identities of the weights that the training started from; None if none has started here.
     """
 
     resumed = False
     adopted = False
     agreement: dict[str, float] | None = None
+    pretrained: list[PretrainedWeights] | None = None
     _feature_cache: FeatureCache | None
 
     def __init__(
@@ -138,10 +141,8 @@ class Segmentation(LightningModule):
     def setup(self, stage: str) -> None:
         """Load the initial weights, unless a checkpoint provides them; test one sample."""
         if stage == "fit" and not self.resumed:
-            if self.encoder_weights is not None:
-                load_encoder(bare(self.network), self.encoder_weights)
-            if self.weights is not None:
-                load_state(bare(self.network), self.weights, self.weights_key)
+            sources = self.encoder_weights, self.weights, self.weights_key
+            self.pretrained = load_initial(bare(self.network), *sources)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SegmentationData):
             if stage == "fit":

@@ -135,9 +135,9 @@ class Mechanism:
     def limit(self, fpr: NDArray[np.float64], steps: int) -> tuple[NDArray[np.float64], str]:
         """Return the maximum true positive rates (n,) at false positive rates (n,), and their basis.
 
-        The curve whose area and points `permitted` states: steps above 0, noise above `NO_NOISE`.
+        The curve whose area and points `permitted` states: noise above `NO_NOISE`, or no step.
         """
-        if self.rate >= 1:
+        if self.rate >= 1 or steps == 0:
             return gaussian_limit(fpr, self._mu(steps)), "gaussian"
         points, by = self._points(steps)
         return tpr_limit(fpr, points), by

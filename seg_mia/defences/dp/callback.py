@@ -20,6 +20,7 @@ from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
 from seg_mia.defences.dp.least_squares import begin_at_least_squares
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number
 from seg_mia.errors import InputError
+from seg_mia.models.pretraining import PretrainedWeights
 from seg_mia.runs import NOISE
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,13 @@ class PublicNumbers(TypedDict):
 
 
 class DPState(PublicNumbers):
-    """The accountant's state in a checkpoint; without release in one of an earlier version."""
+    """The accountant's state in a checkpoint; without release or pretrained in one of an earlier version."""
 
     steps: int
     noise: float
     release: NotRequired[float]
     accountant: Accountant
+    pretrained: NotRequired[list[PretrainedWeights] | None]
 
 
 class DPCallback(Callback):
@@ -75,27 +77,32 @@ class DPCallback(Callback):
         secret = str(run_seed()).encode() if self.settings.reproducible else fresh
         cached = cast(Trained, pl_module).cache_features
         self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch), cached=cached)
+        if self.settings.releases_alone:
+            _one_empty_epoch(trainer)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the secret of the noise; restore the mechanism of a resumed training."""
-        if self.saved is None and self.before:
+        if self.saved is None and (self.before or self.private.released):
             self.private.steps = self.before
             raise InputError(
-                f"these weights have already taken {self.before} private steps, which a new training would "
-                "not count; resume from a checkpoint, or rebuild the network"
+                f"these weights are those of a private training of {self.before} steps, which a new "
+                "training would not count; resume from a checkpoint, or rebuild the network"
             )
         if not self.settings.reproducible and trainer.is_global_zero:
             with written_whole(run_folder(trainer) / NOISE, mode=0o600) as file:
                 file.write(self.private.secret)
         if self.saved is None:
+            self.private.pretrained = cast(Trained, pl_module).pretrained
             return
         begun = self.saved
+        self.private.pretrained = begun.get("pretrained")
         self.private.steps = begun["steps"]
         mechanism = Mechanism(
             begun["noise"], begun["rate"], begun["delta"], begun["accountant"], begun.get("release", 0.0)
         )
         _require_same(begun, self._public())
-        self.private.use(mechanism, max(_planned(trainer, self.private.population.steps), self.private.steps))
+        planned = 0 if self.settings.releases_alone else _planned(trainer, self.private.population.steps)
+        self.private.use(mechanism, max(planned, self.private.steps))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the actual sampler and network mode, and that samples are independent.
@@ -119,10 +126,11 @@ class DPCallback(Callback):
             )
         if self.settings.least_squares is not None and self.saved is None:
             begin_at_least_squares(task, data, self.private)
+            self.private.released = True
         if trainer.is_global_zero:
             self._announce(data)
             _note_pretraining(task)
-        if self.private.steps >= self.private.allowed:
+        if self.private.steps >= self.private.allowed and not self.settings.releases_alone:
             trainer.should_stop = True
 
     def _public(self) -> PublicNumbers:
@@ -131,25 +139,28 @@ class DPCallback(Callback):
         return {
             "units": drawn.size,
             "batch": drawn.expected,
-            "rate": drawn.population.rate,
+            "rate": self.private.mechanism.rate,
             "delta": delta,
         }
 
     def _announce(self, data: SegmentationData) -> None:
         private, mechanism = self.private, self.private.mechanism
-        ahead = mechanism.spent(min(private.planned, private.allowed))
+        steps = min(private.planned, private.allowed)
+        how = (
+            f"one release of mu {mechanism.release:.3g} and no step (epochs, learning rate and clip have no "
+            "effect) spends"
+            if self.settings.releases_alone
+            else f"noise {mechanism.noise:.3g}, clip {self.settings.clip:g}, sampling rate "
+            f"{mechanism.rate:.4g}; {steps} steps will spend"
+        )
         log.info(
-            "DP-SGD over %d units (%s, %s): noise %.3g, clip %g, sampling rate %.4g; %d steps will "
-            "spend epsilon %.3g "
-            "at delta %.3g",
+            "%s over %d units (%s, %s): %s epsilon %.3g at delta %.3g",
+            "least squares" if self.settings.releases_alone else "DP-SGD",
             private.drawn.size,
             self.settings.unit,
             "as declared" if self.settings.population else "as counted",
-            mechanism.noise,
-            self.settings.clip,
-            mechanism.rate,
-            min(private.planned, private.allowed),
-            ahead,
+            how,
+            mechanism.spent(steps),
             mechanism.delta,
         )
         self._warn_of_population()
@@ -226,6 +237,8 @@ class DPCallback(Callback):
             "sampling_rate": mechanism.rate,
             "steps": float(self.private.steps),
         }
+        if self.settings.releases_alone:
+            values = {name: values[name] for name in ("epsilon", "delta")}
         for name, value in values.items():
             pl_module.log(
                 f"privacy/{name}",
@@ -245,6 +258,7 @@ class DPCallback(Callback):
             "noise": mechanism.noise,
             "release": mechanism.release,
             "accountant": mechanism.accountant,
+            "pretrained": self.private.pretrained,
             **self._public(),
         }
 
@@ -315,6 +329,13 @@ def _refuse(trainer: Trainer) -> None:
         )
     if getattr(trainer, "overfit_batches", 0):
         raise InputError("overfit_batches repeats one batch, which is not Poisson sampling; leave it out")
+
+
+def _one_empty_epoch(trainer: Trainer) -> None:
+    """Let a training without steps have one epoch of one empty batch, with validation and checkpoints."""
+    trainer.fit_loop.max_epochs = 1
+    trainer.limit_train_batches = 1.0
+    trainer.check_val_every_n_epoch, trainer.val_check_interval = 1, 1.0
 
 
 def _planned(trainer: Trainer, epoch: int) -> int:

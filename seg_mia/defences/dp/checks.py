@@ -16,6 +16,7 @@ from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
 from seg_mia.grad_sample.recording import UnknownUseError
 from seg_mia.models.group_norm import PerSampleNorm
+from seg_mia.models.pretraining import PretrainedWeights
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Trained(Protocol):
     encoder_weights: str | None
     weights: str | None
     cache_features: bool
+    pretrained: list[PretrainedWeights] | None
 
     @property
     def device(self) -> torch.device:

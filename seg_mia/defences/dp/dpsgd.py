@@ -55,10 +55,11 @@ class DPSGD(Defence):
         ema: decay in (0, 1) of an exponential average of the weights after each step, which is evaluated and
             deployed in place of the last weights. No averaging if not given.
         tail: share in (0, 1] of the last steps whose weights are averaged with equal shares instead.
-        least_squares: share in (0, 1) of the budget, of mu squared, for initial weights of a linear pixel
+        least_squares: share in (0, 1] of the budget, of mu squared, for initial weights of a linear pixel
             classifier by one private release of second moments
-            (`seg_mia.defences.dp.least_squares`); the accountant composes it with the steps. Not given for
-            random initial weights.
+            (`seg_mia.defences.dp.least_squares`); the accountant composes it with the steps. With 1 the
+            release is the whole training: no step is taken, and epochs, learning rate and clip have no
+            effect. Not given for random initial weights.
         gradients: `fused` processes images together and is fastest; `loop` processes single units and
             supports layers of any kind; `auto` selects `fused` if it is exact.
         reproducible: draw batches and noise from the run's seed instead of a secret beside the run. The seed
@@ -95,7 +96,9 @@ class DPSGD(Defence):
     ) -> None:
         epsilon = None if epsilon == float("inf") else epsilon
         _require_positive(epsilon=epsilon, delta=delta, clip=clip, lr_factor=lr_factor)
-        _check_budget(epsilon, noise, delta, least_squares)
+        _check_budget(epsilon, noise, delta)
+        _check_share(least_squares, epsilon, noise)
+        _check_alone(least_squares, noise=noise, copies=copies, ema=ema, tail=tail)
         _check_counts(population, physical_batch, copies, gradients)
         _check_average(ema, tail)
         if gradients == "fused" and unit == "patient":
@@ -167,10 +170,8 @@ class DPSGD(Defence):
         return self.private.dp_guarantee()
 
 
-def _check_budget(
-    epsilon: float | None, noise: float | None, delta: float | None, least_squares: float | None
-) -> None:
-    """Raise InputError for a budget without noise, noise without a budget, or a share of none."""
+def _check_budget(epsilon: float | None, noise: float | None, delta: float | None) -> None:
+    """Raise InputError for a budget without noise, or noise without a budget."""
     if epsilon is None and noise is None:
         raise InputError("DP-SGD needs epsilon or noise, got neither; set epsilon, such as 8")
     if noise is not None and not 0 <= noise < float("inf"):
@@ -179,15 +180,33 @@ def _check_budget(
         raise InputError(f"noise 0 gives no guarantee, got epsilon {epsilon:g} with it; set epsilon to .inf")
     if delta is not None and delta >= 1:
         raise InputError(f"delta must be below 1, got {delta}; leave it out for a tenth of 1/n")
-    if least_squares is not None and not 0 < least_squares < 1:
+
+
+def _check_share(share: float | None, epsilon: float | None, noise: float | None) -> None:
+    """Raise InputError for a share of the budget out of range, or of none."""
+    if share is not None and not 0 < share <= 1:
         raise InputError(
-            f"least_squares must lie between 0 and 1, got {least_squares:g}: it is a share of the budget; "
+            f"least_squares must lie above 0 and be at most 1, got {share:g}: it is a share of the budget; "
             "leave it out for none"
         )
-    if least_squares is not None and epsilon is None and noise != 0:
+    if share is not None and epsilon is None and noise != 0:
         raise InputError(
             f"least_squares takes a share of epsilon, got noise {noise:g} without epsilon; set epsilon, or "
             "noise 0 for a training without guarantee"
+        )
+
+
+def _check_alone(
+    share: float | None, *, noise: float | None, copies: int, ema: float | None, tail: float | None
+) -> None:
+    """Raise InputError for settings of steps where the release takes the whole budget."""
+    values = {"noise": noise, "copies": None if copies == 1 else copies, "ema": ema, "tail": tail}
+    given = {name: value for name, value in values.items() if value}  # noise 0 asks for an exact release
+    if share == 1 and given:
+        name, value = next(iter(given.items()))
+        raise InputError(
+            f"least_squares 1 leaves no budget for steps, and {name} belongs to steps, got {value:g}; leave "
+            f"{name} out, or choose a share below 1"
         )
 
 

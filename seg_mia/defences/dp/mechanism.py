@@ -18,6 +18,7 @@ from seg_mia.defences.base import DPGuaranteeContent, Forward, GradientComputer
 from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for, share_of_mu
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Clipping, Mode, clipped_sum
+from seg_mia.models.pretraining import PretrainedWeights
 
 Unit = Literal["image", "patient"]
 
@@ -47,6 +48,11 @@ class Settings:
     tail: float | None = None
     least_squares: float | None = None
 
+    @property
+    def releases_alone(self) -> bool:
+        """Whether one release of second moments takes the whole budget, so that no step is taken."""
+        return self.least_squares == 1
+
 
 class DPTraining:
     """A training with its mechanism, population and completed steps; call `begin` first.
@@ -56,6 +62,8 @@ class DPTraining:
         steps: completed steps, over all sessions of a resumed training.
         planned: planned steps of the training.
         allowed: number of steps within epsilon.
+        released: whether second moments were released in this process.
+        pretrained: the weights that the training started from; None if not recorded.
     """
 
     drawn: PoissonData
@@ -67,6 +75,8 @@ class DPTraining:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.steps = 0
+        self.released = False
+        self.pretrained: list[PretrainedWeights] | None = None
 
     def begin(
         self,
@@ -95,16 +105,20 @@ class DPTraining:
             size=settings.population,
             copies=settings.copies,
             repeats=cached and settings.copies > 1,
+            draws=not settings.releases_alone,
         )
         self.follow(secret)
         data.batches = self.drawn
-        rate, steps = self.population.rate, planned(self.population.steps)
         delta = settings.delta or default_delta(self.drawn.size)
         noise, release = settings.noise, 0.0
         if settings.least_squares is not None and settings.epsilon is not None:
             release = share_of_mu(settings.epsilon, delta=delta, share=settings.least_squares)
         elif settings.least_squares is not None:
             release = math.inf  # a training without guarantee begins at the exact moments
+        if settings.releases_alone:
+            self.use(Mechanism(math.inf, 1.0, delta, settings.accountant, release), 0)
+            return
+        rate, steps = self.population.rate, planned(self.population.steps)
         if noise is None:
             assert settings.epsilon is not None
             noise = noise_for(
@@ -142,7 +156,7 @@ class DPTraining:
         """Return guarantee and privacy spent in plain values; None before training."""
         if not hasattr(self, "mechanism"):
             return None
-        declared = self.settings.population is not None
+        declared, steps_taken = self.settings.population is not None, not self.settings.releases_alone
         return {
             "epsilon": self.mechanism.spent(self.steps),
             "replace_one": self.mechanism.replaced(self.steps),
@@ -152,15 +166,16 @@ class DPTraining:
             "neighbours": "add or remove one" if declared else "blank one, the number of units being public",
             "units": self.drawn.size,
             "declared": declared,
-            "batch": self.drawn.expected,
+            "batch": self.drawn.expected if steps_taken else None,
             "permitted": asdict(self.mechanism.permitted(self.steps)),
-            "noise": self.mechanism.noise,
-            "clip": self.settings.clip,
-            "rate": self.population.rate,
+            "noise": self.mechanism.noise if steps_taken else None,
+            "clip": self.settings.clip if steps_taken else None,
+            "rate": self.mechanism.rate,
             "steps": self.steps,
             "release": self.mechanism.release,
             "accountant": self.mechanism.accountant,
             "reproducible": self.settings.reproducible,
+            "pretrained": self.pretrained,
         }
 
 
@@ -185,8 +200,9 @@ class DPGradient(GradientComputer):
         self.sums: dict[str, Tensor] = {}
 
     def step(self, forward: Forward, batch: Batch, parameters: Mapping[str, nn.Parameter]) -> StepOutput:
-        """Sum the clipped gradients of the batch's units."""
-        assert self.private.steps < self.private.allowed, "the budget is spent"
+        """Sum the clipped gradients of the batch's units; of none where a release takes the budget."""
+        alone = self.private.settings.releases_alone
+        assert self.private.steps < self.private.allowed or (alone and not len(batch.image)), "it is spent"
         seen: list[tuple[Tensor, StepOutput]] = []
 
         def objective(rows: Tensor) -> Tensor:
@@ -216,8 +232,13 @@ class DPGradient(GradientComputer):
         return _joined(seen, batch)
 
     def write(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Add the noise, once for all processes, divide by a public number, and set `.grad`."""
+        """Add the noise, once for all processes, divide by a public number, and set `.grad`.
+
+        Where a release takes the budget no step is taken: gradients stay None, and weights as they are.
+        """
         private = self.private
+        if private.settings.releases_alone:
+            return
         deviation = private.mechanism.noise * private.settings.clip
         # Noise follows from the secret and the step's number, so that no two steps share any.
         seed = np.random.SeedSequence(number(private.secret, f"noise {private.steps}"))

@@ -70,6 +70,7 @@ def _promise(
         curve_by=by,
         compared=count,
         audits=list(_audits(victim, promised, attacks, count)),
+        pretrained=promised.pretrained,
         above=[] if permitted is None else list(_above(promised, attacks, tested, permitted)),
     )
 
@@ -97,6 +98,10 @@ def promise_curve(promised: DPGuarantee) -> tuple[list[CurvePoint], str]:
 
 def _mechanism(promised: DPGuarantee) -> Mechanism | None:
     """Return the mechanism that a guarantee states, None if it states none that can be computed."""
+    if promised.releases_alone:
+        release, delta = promised.release or 0.0, promised.delta
+        usable = release <= 1 / LEAST_NOISE and delta is not None and 0 < delta < 1
+        return Mechanism(MOST_NOISE, 1.0, delta or 0.0, "prv", release) if usable else None
     noise, rate, delta, steps = promised.noise, promised.rate, promised.delta, promised.steps
     if noise is None or rate is None or delta is None or steps is None:
         return None
@@ -112,6 +117,8 @@ def _mechanism(promised: DPGuarantee) -> Mechanism | None:
 
 def _sampling(promised: DPGuarantee) -> str:
     """Return sampling and noise as they were used, in words."""
+    if promised.releases_alone:
+        return f"one Gaussian release over all units, mu {promised.release:.4g}, no step"
     parts = [
         ("Poisson sampling at rate", promised.rate),
         ("steps", promised.steps),

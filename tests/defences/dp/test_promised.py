@@ -35,6 +35,7 @@ def test_the_card_tells_what_was_spent_and_nothing_of_the_members(tiny: Path) ->
         "release": 0.0,
         "accountant": "rdp",
         "reproducible": True,
+        "pretrained": [],
     }
     assert card.training is not None
     told = set(card.training["metrics"])

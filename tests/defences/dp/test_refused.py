@@ -45,7 +45,7 @@ from tests.defences.dp.helpers import KNOWN, UNLIMITED, option, refusal, with_ne
         ({"ema": 1.0}, "ema must lie between 0 and 1, got 1"),
         ({"tail": 0.0}, "tail must lie above 0 and be at most 1, got 0"),
         ({"ema": 0.9, "tail": 0.5}, "weights have one average, got ema 0.9 and tail 0.5"),
-        ({"least_squares": 1.0}, "least_squares must lie between 0 and 1, got 1"),
+        ({"least_squares": 1.5}, "least_squares must lie above 0 and be at most 1, got 1.5"),
         ({"least_squares": 0.1, "epsilon": None, "noise": 1.0}, "takes a share of epsilon, got noise 1"),
         ({"gradients": "fused", "unit": "patient"}, "fused gradients are per image"),
     ],
@@ -179,3 +179,18 @@ def test_what_changes_each_sample_alone_goes_with_privacy(small: Path) -> None:
         check_together([other, DPSGD()])
     words = ["--defence", "poisoned", "--defence", "crop", *KNOWN, *UNLIMITED]
     assert main(["fit", "--config", str(small), *words]) == 0
+
+
+def test_an_option_of_another_defence_than_the_last_is_refused_with_the_remedy(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "--config", str(tiny)]
+    both = ["--defence", "canaries", "--model.defences.kind=mislabelled", "--defence", "dp"]
+    line = refusal([*words, *both], capsys)
+    assert "--model.defences: Option 'kind' is not accepted; DPSGD takes accountant, batch_norm" in line
+    assert line.endswith(
+        "; options set the last of the 2 defences: put another one's into a file with class_path and "
+        "init_args, --defence FILE"
+    )
+    alone = refusal([*words, "--defence", "dp", "--model.defences.kind=mislabelled"], capsys)
+    assert "options set the last" not in alone
