@@ -1,6 +1,6 @@
 """Attacks beside torchattacks 3.5.1 and adversarial-library 0.2.8: what they leave, and time per gradient.
 
-python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
+python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8 visdom
 python benchmarks/attack_libraries.py runs/phantom_victim/version_0 --images 8
 
 All attacks of a table have the same number of gradients. Times are the least of several rounds in which the
@@ -169,16 +169,20 @@ def main() -> None:
     """Attack and print."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("victim")
+    parser.add_argument(
+        "victim", nargs="?", help="run of a victim; without, the network of three classes alone"
+    )
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--norm_steps", type=int, default=200, help="of the smallest changes")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    victim, (x, masks), _ = samples(given.victim, given.images)
-    small = small_network()
-    toy = three_classes(12, 7)
-    for name, network, pair in (("victim", Pair(victim), (x, masks)), ("three classes", small, toy)):
+    compared: dict[str, tuple[nn.Module, tuple[Tensor, Tensor]]] = {}
+    if given.victim is not None:
+        victim, pair, _ = samples(given.victim, given.images)
+        compared["victim"] = Pair(victim), pair
+    compared["three classes"] = small_network(), three_classes(12, 7)
+    for name, (network, pair) in compared.items():
         with torch.no_grad():
             clean = float(mask_dice(network(pair[0]), pair[1]).mean())
         print(f"{name}, {tuple(pair[0].shape)}, Dice {clean:.3f}, {given.steps} gradients")

@@ -22,7 +22,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
 from seg_mia.experiment.trained_networks import initial_of, unseen_of
 from seg_mia.membership.base import Membership
-from seg_mia.membership.fleet.arrays import informative, standardised, untrained_networks
+from seg_mia.membership.fleet.arrays import prepared, untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
@@ -166,8 +166,7 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
             "equally many samples, and as many of them in each network"
         )
         return None
-    usable = values[:, :, informative(values)] if values.ndim == 3 else values
-    compared, inside, names = by_patient(standardised(usable), signals.inside, signals.groups)
+    compared, inside, names = by_patient(prepared(values, signals.inside), signals.inside, signals.groups)
     compared = compared.mean(axis=2) if compared.ndim == 3 else compared
     delta, gaussian = privacy.delta, (privacy.rate or 0.0) >= 1
     return EpsilonLowerBound.measured(
