@@ -10,9 +10,10 @@ from seg_mia.config.options import options_in
 from seg_mia.experiment.attack_classes import scorer_needs, shows_shadows_images
 from seg_mia.experiment.plan import plan
 from seg_mia.experiment.request import RunRequest
-from seg_mia.membership.scorers import Calibrated, Threshold
+from seg_mia.membership.fleet.scorers import Calibrated
+from seg_mia.membership.scorers import Threshold
 
-CALIBRATED = "seg_mia.membership.scorers.Calibrated"
+CALIBRATED = "seg_mia.membership.fleet.scorers.Calibrated"
 QUANTILE = "seg_mia.membership.fleet.scorers.Quantile"
 LIRA = "seg_mia.membership.fleet.scorers.Lira"
 WHOLE = f"--attack.scorer={{class_path: {LIRA}, init_args: {{mode: offline}}}}"
