@@ -47,6 +47,13 @@ def test_by_the_scorers_class(attack: Any, words: list[str], many: bool) -> None
     )
 
 
+def test_by_the_bare_name_of_an_attack_with_references() -> None:
+    config = str(find_config("mia-global-loss", "attack"))
+    assert scorer_needs(config, options_in(["--attack.scorer", "Lira"])).sampling == "online"
+    offline = ["--attack.scorer", "Lira", "--attack.scorer.mode", "offline"]
+    assert scorer_needs(config, options_in(offline)).sampling == "offline"
+
+
 @pytest.mark.parametrize(
     ("words", "sampling"),
     [
