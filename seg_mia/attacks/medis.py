@@ -1,4 +1,7 @@
-"""MedIS: sign steps on six surrogate losses in parallel, fused per image: Shukla, Gupta, Gupta, MTAP 2023."""
+"""MedIS: sign steps on six surrogate losses in parallel, fused per image: Shukla, Gupta, Gupta, MTAP 2023.
+
+Losses use all heads of a network, smaller ones at the final one's size; success is that of the final one.
+"""
 
 from collections.abc import Callable, Sequence
 
