@@ -25,6 +25,7 @@ from benchmarks.strength.attacks import (
 )
 from benchmarks.strength.checks import failed_checks
 from benchmarks.strength.victims import Attacked, Expected, Pair, noise_of, trained_victims
+from seg_mia.attacks.asma import asma
 from seg_mia.attacks.base import Adversarial
 from seg_mia.errors import InputError
 from seg_mia.models.heads import class_logits
@@ -215,11 +216,10 @@ def test_asma_also_runs_as_published(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     from benchmarks.defended_strength import Results, unbounded
 
     victim, given = attacked(None), list[dict[str, Any]]()
-    real = attacks.asma
 
     def noted(*arrays: Any, **settings: Any) -> Adversarial:
         given.append(settings)
-        return real(*arrays, **{**settings, "steps": 3})
+        return asma(*arrays, **{**settings, "steps": 3})
 
     monkeypatch.setattr(attacks, "asma", noted)
     short, both = (Budget(10, 0, 0, 0.001, steps, 0, None, True) for steps in (0, 5))
@@ -231,7 +231,7 @@ def test_asma_also_runs_as_published(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert all("IoU with that mask" in line for line in lines)
     assert [part.name for part in beyond(victim, short)] == ["`asma` to another mask, the paper's 2501 steps"]
 
-    shipped = signature(real).parameters
+    shipped = signature(asma).parameters
     assert {name: shipped[name].default for name in ("steps", "tau", "beta")} == {
         name: published[name] for name in ("steps", "tau", "beta")
     }

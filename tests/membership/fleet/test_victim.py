@@ -115,7 +115,7 @@ def test_both_sides_of_a_shadows_threshold_limit_its_rate(
     members = np.arange(nonmembers + 20) < 20
     names = np.char.zfill(np.arange(len(members)).astype(str), 3)
     thresholds = Thresholds(names, {0.1: 0.5}, np.full(len(names), 0.2), chosen_on)
-    rates = victim_rates(1.0 * members, members, names, thresholds, fprs=(0.1,))
+    rates = victim_rates(members.astype(np.float64), members, names, thresholds, fprs=(0.1,))
     result = threshold_rates(rates)
     (transferred,) = result.transferred
     assert transferred.expected == pytest.approx(nonmembers / 10)
