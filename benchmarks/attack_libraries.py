@@ -167,9 +167,9 @@ def smallest(
             wrong = (predicted(network(run.images)) != mask).flatten(1).double().mean(1)
         found = wrong >= share
         norms = linf_norm(run.images - x).masked_fill(~found, torch.inf)
-        share = run.seconds / first if first < float("inf") else float("nan")
+        ratio = run.seconds / first if first < float("inf") else float("nan")
         print(
-            f"| {name} | {int(found.sum())} of {len(x)} | {255 * float(norms.median()):.1f} | {share:.2f} |",
+            f"| {name} | {int(found.sum())} of {len(x)} | {255 * float(norms.median()):.1f} | {ratio:.2f} |",
             flush=True,
         )
 
