@@ -1,10 +1,12 @@
 """Attacks beside torchattacks 3.5.1 and adversarial-library 0.2.8: what they leave, and time per gradient.
 
-python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
+python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8 visdom
 python benchmarks/attack_libraries.py runs/phantom_victim/version_0 --images 8
+python benchmarks/attack_libraries.py --norm_steps 500 --shares 0.5 0.9 0.99 --contrast 0.04
 
-All attacks of a table have the same number of gradients. Times are the least of several rounds in which the
-attacks take turns. What stops with an error is listed with it.
+Without a run only a network of three classes is attacked. All attacks of a table have the same number of
+gradients. Times are the least of several rounds in which the attacks take turns. What stops with an error is
+listed with it.
 """
 
 import argparse
@@ -45,26 +47,29 @@ class Pair(nn.Module):
         return class_logits(self.network(x))
 
 
-def three_classes(count: int, seed: int, size: int = 24) -> tuple[Tensor, Tensor]:
-    """Return noisy images of a bright disc within a grey one, and their masks."""
+def three_classes(count: int, seed: int, size: int = 24, contrast: float = 0.15) -> tuple[Tensor, Tensor]:
+    """Return noisy images of a bright disc within a grey one, and their masks.
+
+    Classes differ by `contrast` in grey levels of [0, 1], with noise of about half of that.
+    """
     draw = torch.Generator().manual_seed(seed)
     axis = torch.arange(size, dtype=torch.float32)
     centre = size * (0.35 + 0.3 * torch.rand(count, 2, 1, 1, generator=draw))
     radius = size * (0.2 + 0.1 * torch.rand(count, 1, 1, generator=draw))
     far = (axis.view(1, -1, 1) - centre[:, 0]).square() + (axis.view(1, 1, -1) - centre[:, 1]).square()
     mask = (far < radius.square()).long() + (far < (radius / 2).square())
-    noise = 0.08 * torch.randn(count, 1, size, size, generator=draw)
-    return (0.3 + 0.15 * mask.unsqueeze(1) + noise).clamp(0, 1), mask
+    noise = 0.08 * contrast / 0.15 * torch.randn(count, 1, size, size, generator=draw)
+    return (0.3 + contrast * mask.unsqueeze(1) + noise).clamp(0, 1), mask
 
 
-def small_network() -> nn.Module:
+def small_network(contrast: float = 0.15) -> nn.Module:
     """Return a network trained on `three_classes`."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.BatchNorm2d(1), nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
         nn.Conv2d(8, 3, 3, padding=1),
     )  # fmt: skip
-    x, mask = three_classes(32, 1)
+    x, mask = three_classes(32, 1, contrast=contrast)
     optimiser = torch.optim.Adam(network.parameters(), 2e-2)
     for _ in range(80):
         optimiser.zero_grad()
@@ -140,12 +145,16 @@ def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int
         print(f"| {name} | {dice:.3f} | {run.seconds / first:.2f} |", flush=True)
 
 
-def smallest(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int) -> None:
-    """Print a table of the smallest changes with which 99 % of the pixels are wrong."""
+def smallest(
+    network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int, share: float = 0.99
+) -> None:
+    """Print a table of the smallest changes with which a share of the pixels is wrong."""
     library: Any = import_module("adv_lib.attacks.segmentation")
     attacks: dict[str, Callable[[], Tensor]] = {
-        "adversarial-library `alma_prox`": lambda: library.alma_prox(network, x, mask, num_steps=steps),
-        "`alma-prox`": lambda: alma_prox(network, x, mask, steps=steps).images,
+        "adversarial-library `alma_prox`": lambda: library.alma_prox(
+            network, x, mask, num_steps=steps, adv_threshold=share
+        ),
+        "`alma-prox`": lambda: alma_prox(network, x, mask, steps=steps, share=share).images,
     }
     runs = in_turns(attacks, steps, rounds)
     print("| attack | found | median, of 255 | time per gradient, of the first |\n| --- | --- | --- | --- |")
@@ -156,11 +165,11 @@ def smallest(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: in
             continue
         with torch.no_grad():
             wrong = (predicted(network(run.images)) != mask).flatten(1).double().mean(1)
-        found = wrong >= 0.99
+        found = wrong >= share
         norms = linf_norm(run.images - x).masked_fill(~found, torch.inf)
-        share = run.seconds / first if first < float("inf") else float("nan")
+        ratio = run.seconds / first if first < float("inf") else float("nan")
         print(
-            f"| {name} | {int(found.sum())} of {len(x)} | {255 * float(norms.median()):.1f} | {share:.2f} |",
+            f"| {name} | {int(found.sum())} of {len(x)} | {255 * float(norms.median()):.1f} | {ratio:.2f} |",
             flush=True,
         )
 
@@ -169,23 +178,34 @@ def main() -> None:
     """Attack and print."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("victim")
+    parser.add_argument(
+        "victim", nargs="?", help="run of a victim; without, the network of three classes alone"
+    )
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--norm_steps", type=int, default=200, help="of the smallest changes")
+    parser.add_argument(
+        "--shares", type=float, nargs="+", default=[0.99], help="of pixels that must be wrong"
+    )
+    parser.add_argument("--contrast", type=float, default=0.15, help="between three classes, in [0, 1]")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    victim, (x, masks), _ = samples(given.victim, given.images)
-    small = small_network()
-    toy = three_classes(12, 7)
-    for name, network, pair in (("victim", Pair(victim), (x, masks)), ("three classes", small, toy)):
+    compared: dict[str, tuple[nn.Module, tuple[Tensor, Tensor]]] = {}
+    if given.victim is not None:
+        victim, pair, _ = samples(given.victim, given.images)
+        compared["victim"] = Pair(victim), pair
+    toy = three_classes(12, 7, contrast=given.contrast)
+    compared["three classes"] = small_network(given.contrast), toy
+    for name, (network, pair) in compared.items():
         with torch.no_grad():
             clean = float(mask_dice(network(pair[0]), pair[1]).mean())
         print(f"{name}, {tuple(pair[0].shape)}, Dice {clean:.3f}, {given.steps} gradients")
         frozen = network.eval().requires_grad_(False)
         in_ball(frozen, *pair, given.steps, given.rounds)
-        print(f"\n{name}, smallest changes, {given.norm_steps} gradients")
-        smallest(frozen, *pair, given.norm_steps, min(given.rounds, 2))
+        for share in given.shares:
+            wrong = f"{100 * share:g} % of the pixels wrong"
+            print(f"\n{name}, smallest changes, {wrong}, {given.norm_steps} gradients")
+            smallest(frozen, *pair, given.norm_steps, min(given.rounds, 2), share)
         print()
 
 

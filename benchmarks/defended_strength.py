@@ -2,22 +2,27 @@
 
 python benchmarks/defended_strength.py RUN RUN --images 16 --gradients 60 --radii 1 2 4 8
 python benchmarks/defended_strength.py --keep FOLDER --fit --config kvasir_victim.yaml --data.root FOLDER
+python benchmarks/defended_strength.py --keep FOLDER --gradients 500 --attacks sea pgd
+python benchmarks/defended_strength.py undefended --keep FOLDER --asma_paper --attacks asma
 
 Each RUN, a run folder or a checkpoint, is a victim. --fit, which takes all words behind it, trains three in
-the folder --keep by `fit`: undefended, with `--defence adversarial`, and with `--defence noise`. A victim
+the folder --keep by `fit`: undefended, with `--defence adversarial`, and with `--defence noise`. Without it
+nothing is trained: RUN may be the name of a victim in the folder, and none means all of them. A victim
 trained with noise is attacked as smoothed: its prediction is the class of most votes, its gradient that of
 the mean probabilities over --gradient_draws noisy copies, the same in every pass. In the folder --keep every
 result is kept, so a stopped run goes on.
 
 Attacks in a ball have --gradients each, which the losses of `sea` share, except FGSM (1), PGD as shipped (10)
 and `universal`, fitted to others. Attacks without a ball and the smallest change have steps of their own:
-MedIS 60, the frequency attack 20, ASMA --asma_steps, alma-prox --norm_steps. Brackets: 95 % intervals over
-patients.
+MedIS 60, the frequency attack 20, ASMA --asma_steps of ten times the published size, and with --asma_paper
+also as published (tau 1e-7, beta 1e-6, 2501 steps, the last iterate), alma-prox --norm_steps. --attacks
+chooses rows; kept results are those of whole tables with the same --images and --fitted. Brackets: 95 %
+intervals over patients.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,17 +33,20 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the other benchmarks
 
 from benchmarks.strength.attacks import (
+    BESIDES,
     EQUAL,
+    IN_BALLS,
     Budget,
     Part,
     Values,
     beyond,
     certificate,
+    kind,
     smallest,
     within,
 )
 from benchmarks.strength.checks import failed_checks
-from benchmarks.strength.victims import Attacked, read_victim, trained_victims
+from benchmarks.strength.victims import Attacked, held_victims, read_victim, trained_victims
 from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError
 from seg_mia.results.averages import average
@@ -61,10 +69,11 @@ class Results:
     Args:
         attacked: the victim.
         folder: where results are kept; None: nowhere.
+        attacks: kinds of the rows that are asked for; all if there are none.
     """
 
-    def __init__(self, attacked: Attacked, folder: Path | None) -> None:
-        self.attacked = attacked
+    def __init__(self, attacked: Attacked, folder: Path | None, attacks: Sequence[str] = ()) -> None:
+        self.attacked, self.attacks = attacked, attacks
         self.folder = None if folder is None else folder / "results" / attacked.digest
 
     def of(self, part: Part) -> Values:
@@ -81,6 +90,10 @@ class Results:
         print(f"  {self.attacked.name} {part.key}: {means}", file=sys.stderr, flush=True)
         return values
 
+    def chosen(self, parts: Iterable[Part]) -> list[Part]:
+        """Return the parts that are asked for."""
+        return [part for part in parts if not self.attacks or kind(part.name) in self.attacks]
+
     def mean(self, values: Tensor) -> str:
         """Return the mean with its interval."""
         return interval(over_images(average(values), self.attacked.patients))
@@ -95,25 +108,37 @@ def _file_name(key: str) -> str:
 def in_balls(
     results: Results, surrogate: Attacked | None, radii: Sequence[float], budget: Budget
 ) -> dict[float, Values]:
-    """Return the Dice (n,) that each attack leaves, by radius and name, the lowest of each image last."""
+    """Return the Dice (n,) that each attack leaves, by radius and name, the lowest of each image last.
+
+    Without an attack in a ball there is no radius.
+    """
     balls = {}
     for radius in radii:
-        parts = within(results.attacked, surrogate, radius / 255, budget)
+        parts = results.chosen(within(results.attacked, surrogate, radius / 255, budget))
         dice = {part.name: results.of(part)["dice"] for part in parts}
-        balls[radius] = {**dice, WORST: torch.stack(list(dice.values())).amin(0)}
+        if dice:
+            balls[radius] = {**dice, WORST: torch.stack(list(dice.values())).amin(0)}
     return balls
 
 
 def table(results: Results, balls: Mapping[float, Values]) -> Iterator[str]:
-    """Yield the rows of a victim: attacks by radii, and the lowest Dice of each image as a share of PGD's."""
-    first, *_ = balls.values()
+    """Yield the rows of a victim: attacks by radii, and the lowest Dice of each image as a share of PGD's.
+
+    The share needs PGD, and the checks of the attacks all of them.
+    """
+    first = next(iter(balls.values()), None)
+    if first is None:
+        return
     yield "| attack | " + " | ".join(f"{radius:g}/255" for radius in balls) + " |"
     yield "| --- |" + " --- |" * len(balls)
     for name in first:
         yield f"| {name} | {' | '.join(results.mean(left[name]) for left in balls.values())} |"
-    shares = (float(left[WORST].mean() / left[EQUAL].mean()) for left in balls.values())
-    yield f"| its share of {EQUAL} | {' | '.join(f'{share:.2f}' for share in shares)} |"
+    if EQUAL in first:
+        shares = (float(left[WORST].mean() / left[EQUAL].mean()) for left in balls.values())
+        yield f"| its share of {EQUAL} | {' | '.join(f'{share:.2f}' for share in shares)} |"
     yield ""
+    if results.attacks:
+        return
     alone = {
         radius: {name: dice for name, dice in left.items() if name != WORST} for radius, left in balls.items()
     }
@@ -131,18 +156,20 @@ def curve(results: Results, balls: Mapping[float, Values]) -> RobustnessCurve:
 
 def unbounded(results: Results, budget: Budget) -> Iterator[str]:
     """Yield the attacks without a ball, the smallest changes, and the certificate of a smoothed victim."""
-    for part in beyond(results.attacked, budget):
+    for part in results.chosen(beyond(results.attacked, budget)):
         values = results.of(part)
-        largest = 255 * float(values["linf"].mean())
-        yield f"| {part.name} | {results.mean(values['dice'])} | largest change {largest:.1f}/255 |"
+        words = f"largest change {255 * float(values['linf'].mean()):.1f}/255"
+        if "target_iou" in values:  # results of earlier versions lack it
+            words += f", IoU with that mask {results.mean(values['target_iou'])}"
+        yield f"| {part.name} | {results.mean(values['dice'])} | {words} |"
     yield ""
-    if budget.norm_steps:
-        part = smallest(results.attacked, budget)
+    for part in results.chosen([smallest(results.attacked, budget)] if budget.norm_steps else []):
         found = minimal_norms(results.of(part)["linf"], results.attacked.patients)
         assert found is not None
         yield f"{part.name}: {minimal_in_words(found)}"
-    if budget.draws and results.attacked.sigma is not None:
-        values = results.of(certificate(results.attacked, budget))
+    certified = budget.draws and results.attacked.sigma is not None
+    for part in results.chosen([certificate(results.attacked, budget)] if certified else []):
+        values = results.of(part)
         bound, left = values["certified"], values["attacked"]
         broken = int((left < bound - 1e-6).sum())
         words = "contradicted" if broken else "no contradiction found"
@@ -171,25 +198,43 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--norm_steps", type=int, default=200, help="of alma-prox; 0 leaves it out")
     parser.add_argument("--norm_step_size", type=float, default=0.001, help="of alma-prox")
     parser.add_argument("--asma_steps", type=int, default=100, help="0 leaves out attacks without a ball")
+    parser.add_argument("--asma_paper", action="store_true", help="also ASMA as published: 2501 gradients")
     parser.add_argument("--draws", type=int, default=100, help="of certificates; 0 leaves them out")
     parser.add_argument("--texture", help="folder of adain's auto-encoders; without it, adain is left out")
     parser.add_argument("--figure", help="PNG of the lowest Dice over the radius, a line for each victim")
+    parser.add_argument(
+        "--attacks", nargs="+", choices=(*IN_BALLS, *BESIDES), default=[], help="rows, not all"
+    )
     parser.add_argument("--fit", nargs=argparse.REMAINDER, help="options of the undefended victim's training")
     given = parser.parse_args()
-    if bool(given.victims) == bool(given.fit) or (given.fit and given.keep is None):
-        parser.error("name runs, or --keep and --fit with a training's options")
+    if (given.victims and given.fit) or (given.keep is None and not given.victims):
+        parser.error("name runs, or --keep with victims or with --fit and a training's options")
+    if given.figure and given.attacks:
+        parser.error("--figure shows the lowest Dice of all attacks; leave --attacks out")
     return given
+
+
+def runs_of(given: argparse.Namespace) -> dict[str, str | Path]:
+    """Return the victims' runs by name: trained if asked to, held by the folder, or named.
+
+    Raises:
+        InputError: a folder without victims.
+    """
+    if given.fit:
+        return {**trained_victims(given.keep, given.fit)}
+    held = {} if given.keep is None else held_victims(given.keep)
+    if not given.victims and not held:
+        raise InputError(f"{given.keep} holds no trained victims; train them by --fit, or name runs")
+    return {name: held.get(name, name) for name in given.victims or held}
 
 
 def main() -> None:
     """Train if asked to, attack and print."""
     given = parsed()
-    runs: dict[str, str | Path] = {run: run for run in given.victims}
-    if given.fit:
-        runs |= trained_victims(given.keep, given.fit)
+    runs = runs_of(given)
     budget = Budget(
         given.gradients, given.queries, given.norm_steps, given.norm_step_size, given.asma_steps, given.draws,
-        given.texture,
+        given.texture, given.asma_paper,
     )  # fmt: skip
     curves = {}
     victims = [
@@ -197,13 +242,14 @@ def main() -> None:
     ]
     for attacked in victims:
         others = [other for other in victims if other is not attacked]
-        results = Results(attacked, given.keep)
+        results = Results(attacked, given.keep, given.attacks)
         clean = results.mean(attacked.dice(attacked.shown.images))
         title = f"{len(attacked.shown.images)} images of {attacked.patients} patients, clean {clean}"
         print(f"{attacked.name}: {title}\n")
         besides = list(unbounded(results, budget))
         balls = in_balls(results, others[0] if others else None, given.radii, budget)
-        curves[attacked.name] = curve(results, balls)
+        if given.figure:
+            curves[attacked.name] = curve(results, balls)
         for line in (*table(results, balls), *besides):
             print(line, flush=True)
         print()

@@ -18,6 +18,31 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 IMPORTED = ["conv_op", "norm_op", "dropout_op", "nonlin"]
 
 
+def architecture(kind: str) -> dict[str, Any]:
+    """Return a small U-Net of three stages, as plans describe it."""
+    blocks = "n_conv_per_stage" if kind == "PlainConvUNet" else "n_blocks_per_stage"
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{kind}",
+        "arch_kwargs": {
+            "n_stages": 3,
+            "features_per_stage": [4, 6, 6],
+            "conv_op": "torch.nn.modules.conv.Conv2d",
+            "kernel_sizes": [[3, 3]] * 3,
+            "strides": [[1, 1], [2, 2], [2, 1]],
+            blocks: [1, 2, 1],
+            "n_conv_per_stage_decoder": [1, 2],
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": IMPORTED,
+    }
+
+
 def plans(
     kind: str,
     channels: list[str],
@@ -27,7 +52,6 @@ def plans(
     spacing: tuple[float, float] = (1, 1),
 ) -> dict[str, Any]:
     """Return plans of a small network with patches of 32x24."""
-    blocks = "n_conv_per_stage" if kind == "PlainConvUNet" else "n_blocks_per_stage"
     resampling = {"is_seg": False, "order_z": 0, "force_separate_z": None}
     name = "resample_data_or_seg_to_shape"
     configuration = {
@@ -45,26 +69,7 @@ def plans(
         "resampling_fn_data_kwargs": {**resampling, "order": 3},
         "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
         "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
-        "architecture": {
-            "network_class_name": f"dynamic_network_architectures.architectures.unet.{kind}",
-            "arch_kwargs": {
-                "n_stages": 3,
-                "features_per_stage": [4, 6, 6],
-                "conv_op": "torch.nn.modules.conv.Conv2d",
-                "kernel_sizes": [[3, 3]] * 3,
-                "strides": [[1, 1], [2, 2], [2, 1]],
-                blocks: [1, 2, 1],
-                "n_conv_per_stage_decoder": [1, 2],
-                "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
-                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": IMPORTED,
-        },
+        "architecture": architecture(kind),
         "batch_dice": True,
     }
     measured = {"mean": 90.0, "std": 40.0, "percentile_00_5": 5.0, "percentile_99_5": 190.0}

@@ -1,5 +1,6 @@
 """What the table of defended victims checks, keeps and follows."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,23 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from benchmarks.strength import attacks
-from benchmarks.strength.attacks import Budget, Part, Values, beyond, certificate, within
+from benchmarks.strength.attacks import (
+    BESIDES,
+    EQUAL,
+    IN_BALLS,
+    Budget,
+    Part,
+    Values,
+    beyond,
+    certificate,
+    kind,
+    smallest,
+    within,
+)
 from benchmarks.strength.checks import failed_checks
 from benchmarks.strength.victims import Attacked, Expected, Pair, noise_of, trained_victims
+from seg_mia.attacks.asma import asma
+from seg_mia.attacks.base import Adversarial
 from seg_mia.errors import InputError
 from seg_mia.models.heads import class_logits
 from tests.attacks.networks import discs, trained
@@ -138,6 +153,101 @@ def test_results_and_victims_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         trained_victims(tmp_path, ["--config", "other.yaml"])
     assert "\n" not in str(caught.value)
     assert len(trainings) == 3
+
+
+def test_a_folders_victims_are_found_by_name_and_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.defended_strength import parsed, runs_of
+    from benchmarks.strength import victims
+
+    def given(*words: str) -> dict[str, str | Path]:
+        monkeypatch.setattr("sys.argv", ["defended_strength.py", *words])
+        return runs_of(parsed())
+
+    def train(words: list[str]) -> None:
+        raise AssertionError(words)
+
+    monkeypatch.setattr(victims, "train", train)
+    keep = ["--keep", str(tmp_path)]
+    with pytest.raises(InputError, match="holds no trained victims; train them by --fit, or name runs"):
+        given(*keep, "--attacks", "sea")
+    for name, done in (("undefended", True), ("adversarial", True), ("smoothed", False)):
+        (tmp_path / name / "config" / "version_0").mkdir(parents=True)
+        if done:
+            (tmp_path / name / "trained").write_text("[]")
+    held = {name: tmp_path / name / "config" / "version_0" for name in ("undefended", "adversarial")}
+    assert given(*keep, "--attacks", "sea", "pgd") == held
+    assert given("adversarial", "runs/a", *keep) == {"adversarial": held["adversarial"], "runs/a": "runs/a"}
+    assert given("adversarial") == {"adversarial": "adversarial"}
+    for words in ([], [*keep, "--attacks", "none"], ["a", *keep, "--attacks", "sea", "--figure", "x.png"]):
+        with pytest.raises(SystemExit):
+            given(*words)
+
+
+def test_rows_are_chosen_by_their_attack(tmp_path: Path) -> None:
+    from benchmarks.defended_strength import Results, in_balls, table, unbounded
+
+    victim, budget = attacked(None), Budget(10, 10, 2, 0.001, 2, 0, None)
+    everything = [*within(victim, victim, 0.04, budget), *beyond(victim, budget), smallest(victim, budget)]
+    kinds = {kind(part.name) for part in everything}
+    assert kinds == {*IN_BALLS, *BESIDES} - {"adain", "certified"}  # which need a folder, and noise
+    assert kind(certificate(attacked(0.25), budget).name) == "certified"
+
+    chosen = Results(victim, tmp_path, ["sea", "pgd"])
+    assert [line for line in unbounded(chosen, budget) if line] == []
+    balls = in_balls(chosen, None, [8.0], budget)
+    names = ["PGD as shipped (10)", "PGD, as many gradients", "`sea`, 2 on each loss", "lowest per image"]
+    assert list(balls[8.0]) == names
+    lines = list(table(chosen, balls))
+    assert [line.split("|")[1].strip() for line in lines if line][2:] == [*names, f"its share of {EQUAL}"]
+    assert not [line for line in lines if line.startswith("checks")], "of all attacks alone"
+    kept = {file.name for file in tmp_path.rglob("*.pt")}
+    assert len(kept) == 3
+    whole = in_balls(Results(victim, tmp_path), None, [8.0], budget)
+    assert torch.equal(whole[8.0][names[2]], balls[8.0][names[2]])
+
+    besides = Results(victim, tmp_path, ["asma"])
+    assert in_balls(besides, None, [8.0], budget) == {}
+    assert list(table(besides, {})) == []
+
+
+def test_asma_also_runs_as_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from benchmarks.defended_strength import Results, unbounded
+
+    victim, given = attacked(None), list[dict[str, Any]]()
+
+    def noted(*arrays: Any, **settings: Any) -> Adversarial:
+        given.append(settings)
+        return asma(*arrays, **{**settings, "steps": 3})
+
+    monkeypatch.setattr(attacks, "asma", noted)
+    short, both = (Budget(10, 0, 0, 0.001, steps, 0, None, True) for steps in (0, 5))
+    lines = [line for line in unbounded(Results(victim, tmp_path, ["asma"]), both) if line]
+    published = {"steps": 2501, "tau": 1e-7, "beta": 1e-6, "keep": "last"}
+    assert given == [{"steps": 5, "tau": 1e-6, "beta": 1e-5}, published]
+    assert lines[0].startswith("| `asma` to another mask, 5 steps ten times the paper's |")
+    assert lines[1].startswith("| `asma` to another mask, the paper's 2501 steps |")
+    assert all("IoU with that mask" in line for line in lines)
+    assert [part.name for part in beyond(victim, short)] == ["`asma` to another mask, the paper's 2501 steps"]
+
+    shipped = signature(asma).parameters
+    assert {name: shipped[name].default for name in ("steps", "tau", "beta")} == {
+        name: published[name] for name in ("steps", "tau", "beta")
+    }
+    earlier = victim_results(tmp_path)
+    earlier.pop("target_iou")
+    torch.save(earlier, next(tmp_path.rglob("*ten_times*.pt")))
+    lines = [line for line in unbounded(Results(victim, tmp_path, ["asma"]), both) if line]
+    assert len(given) == 2, "both are kept"
+    assert "IoU" not in lines[0]
+    assert "IoU" in lines[1]
+
+
+def victim_results(folder: Path) -> Values:
+    """Return the kept results of the short form of ASMA."""
+    kept: Values = torch.load(next(folder.rglob("*ten_times*.pt")), weights_only=True)
+    return kept
 
 
 def test_keys_hold_all_settings(monkeypatch: pytest.MonkeyPatch) -> None:

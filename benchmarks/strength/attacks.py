@@ -30,10 +30,16 @@ from seg_mia.attacks.transfer import transfer
 from seg_mia.attacks.universal import TILES, apply_universal, fit_universal
 from seg_mia.metrics.certificates import abstained, certified_dice, radius
 from seg_mia.metrics.distance import linf_norm
-from seg_mia.models.heads import class_count, final
+from seg_mia.metrics.overlap import foreground_iou
+from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.style_autoencoder import load_texture
 
 EQUAL = "PGD, as many gradients"
+IN_BALLS = ("fgsm", "pgd", "segpgd", "cospgd", "apgd", "sea", "square", "universal", "transfer")
+BESIDES = ("medis", "asma", "frequency", "adain", "alma-prox", "certified")
+"""Attacks without a ball, the smallest change, the certificate."""
+PUBLISHED: dict[str, Any] = {"steps": 2501, "tau": 1e-7, "beta": 1e-6, "keep": "last"}
+"""Settings of `asma` in its paper."""
 TAU, ALPHA, FIRST = 0.75, 1e-3, 10
 LIVER = 6
 """Organ id that `adain` gives the first class of the foreground; the next classes have the next ids."""
@@ -50,9 +56,11 @@ class Budget(NamedTuple):
         queries: of `square`; 0 leaves it out.
         norm_steps: of `alma-prox`; 0 leaves it out.
         norm_step_size: of `alma-prox`.
-        asma_steps: of `asma`; 0 leaves it out, with MedIS and the frequency attack.
+        asma_steps: of `asma`, ten times the published ones; 0 leaves it out, with MedIS and the frequency
+            attack.
         draws: that test a certificate; 0 leaves it out.
         texture: folder of the auto-encoders of `adain`, None leaves it out.
+        asma_paper: also `asma` as published, of 2501 steps.
     """
 
     gradients: int
@@ -62,6 +70,7 @@ class Budget(NamedTuple):
     asma_steps: int
     draws: int
     texture: str | None
+    asma_paper: bool = False
 
 
 class Part(NamedTuple):
@@ -76,6 +85,11 @@ class Part(NamedTuple):
     name: str
     key: str
     run: Callable[[], Values]
+
+
+def kind(name: str) -> str:
+    """Return the attack of a row: its first word in small letters, one of `IN_BALLS` or `BESIDES`."""
+    return name.strip("`").split()[0].strip("`,").lower()
 
 
 def judged(attacked: Attacked, images: Tensor) -> Values:
@@ -130,21 +144,30 @@ def beyond(attacked: Attacked, budget: Budget) -> Iterator[Part]:
 
     MedIS has 60 gradients (10 on each of six losses), the frequency attack 20, `adain` none.
     """
-    if budget.asma_steps:
-        targets = attacked.shown.masks[random_other(len(attacked.shown.masks), 0)]
-        steps = budget.asma_steps
-        attacks: dict[str, Callable[..., Adversarial]] = {
-            "`medis` away from the truth": partial(medis, targeted=False),
-            f"`asma` to another mask, {steps} steps ten times the paper's": lambda model, x, _: asma(
-                model, x, targets, tau=1e-6, beta=1e-5, steps=steps
-            ),
-            "`frequency`, a table per block": partial(frequency, tables="block"),
-        }
-        for name, attack in attacks.items():
-            yield Part(name, name, partial(_attacked, attacked, attack))
+    steps = budget.asma_steps
+    if steps:
+        name = "`medis` away from the truth"
+        yield Part(name, name, partial(_attacked, attacked, partial(medis, targeted=False)))
+        name = f"`asma` to another mask, {steps} steps ten times the paper's"
+        yield Part(name, name, partial(_targeted, attacked, steps=steps, tau=1e-6, beta=1e-5))
+        name = "`frequency`, a table per block"
+        yield Part(name, name, partial(_attacked, attacked, partial(frequency, tables="block")))
+    if budget.asma_paper:
+        name = f"`asma` to another mask, the paper's {PUBLISHED['steps']} steps"
+        yield Part(name, name, partial(_targeted, attacked, **PUBLISHED))
     if budget.texture is not None:
         key = f"adain {LIVER} {Path(budget.texture).resolve()}"
         yield Part("`adain`, 0.3 and 0.3", key, partial(_texture, attacked, budget.texture))
+
+
+def _targeted(attacked: Attacked, **settings: Any) -> Values:
+    """Return what `asma` leaves, and the IoU that it reaches with another image's mask."""
+    targets = attacked.shown.masks[random_other(len(attacked.shown.masks), 0)]
+    images = asma(attacked.followed, attacked.shown.images, targets, **settings).images
+    with torch.no_grad():
+        logits = final(attacked.followed(images))
+    reached = foreground_iou(predicted(logits), targets, class_count(logits))
+    return {**judged(attacked, images), "target_iou": reached}
 
 
 def _texture(attacked: Attacked, folder: str) -> Values:

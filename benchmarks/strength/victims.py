@@ -152,6 +152,15 @@ def _opened(data: SegmentationData, indices: Sequence[int]) -> Pair:
     return Pair(images, torch.stack([row.mask for row in batch]))
 
 
+def held_victims(folder: Path) -> dict[str, Path]:
+    """Return the runs of the victims that `trained_victims` has put into a folder, by name."""
+    return {name: _latest(folder / name) for name in DEFENCES if (folder / name / "trained").is_file()}
+
+
+def _latest(folder: Path) -> Path:
+    return max(folder.glob("*/version_*"), key=lambda run: run.stat().st_mtime)
+
+
 def trained_victims(folder: Path, words: Sequence[str]) -> dict[str, Path]:
     """Train the victims that `folder` does not hold yet by `fit`, and return their runs.
 
@@ -175,5 +184,5 @@ def trained_victims(folder: Path, words: Sequence[str]) -> dict[str, Path]:
                 f"{folder / name} holds a victim trained with {kept or 'words that were not kept'}, got "
                 f"{json.dumps(given)}; give the same words or another folder, or name the runs instead"
             )
-        runs[name] = max((folder / name).glob("*/version_*"), key=lambda run: run.stat().st_mtime)
+        runs[name] = _latest(folder / name)
     return runs

@@ -90,50 +90,12 @@ def adain(
     check_channels(x)
     _check_size(x)
     _check(organs, ssim_floor, feather)
-    strengths = strengths_of(noise_mu, noise_sigma)
-    knobs = Texture(**levels)
+    strengths, knobs = strengths_of(noise_mu, noise_sigma), Texture(**levels)
     with attack_mode(model, queries=True), torch.no_grad():
-        x, target = usable(x), usable(target)
-        logits = final(model(x))
-        check_output(logits, target)
-        labels = organ_ids(target, organs, class_count(logits), x.shape[2:])
-        foreground = labels > 0
-        real = ~padding_of_images(target, x.shape[2:]) if x.ndim == 5 else None
-        images: list[Tensor] = []
-        rows: dict[str, list[Tensor]] = {}
-        flat = _Flat(x, axis)
-        slices, flat_labels = flat(_full(x)), flat(labels.unsqueeze(1))[:, 0]
-        for changed in _in_full(_like(pairs, _full(x)), slices, flat_labels, knobs, strengths):
-            image = flat.whole(changed).to(x.dtype)
-            if region == "organ":
-                share = flat.whole(feathered(flat_labels > 0, feather)).to(x.dtype)
-                image = share * image + (1 - share) * x
-            if real is not None:
-                image = torch.where(real.unsqueeze(1), image, x)
-            images.append(image)
-            prediction = predicted(final(model(image)))
-            measured = {
-                "dice": foreground_dice(prediction, target, class_count(logits)).double(),
-                "ssim": ssim(image, x, where=real).double(),
-                **_changes(image, x, foreground, real),
-            }
-            for name, value in measured.items():
-                rows.setdefault(name, []).append(value)
-        table = {name: torch.stack(values) for name, values in rows.items()}
-        best = strongest(table["dice"], table["ssim"], ssim_floor)
-        strongest_images = torch.stack(images)[best, torch.arange(len(x), device=x.device)]
-    grid = torch.tensor(strengths, dtype=torch.float64, device=x.device)
-    notes = {
-        "noise_mu": grid[best, 0],
-        "noise_sigma": grid[best, 1],
-        "above_floor": (table["ssim"].gather(0, best[None])[0] >= ssim_floor).double(),
-        **{name: values.gather(0, best[None])[0] for name, values in table.items() if "side" in name},
-    }
-    history = {}
-    if len(strengths) > 1:
-        factors = grid.unsqueeze(2).expand(-1, -1, len(x))
-        history = {"noise_mu": factors[:, 0], "noise_sigma": factors[:, 1], **table}
-    return Adversarial(strongest_images, notes, history)
+        scene = _Scene(model, usable(x), usable(target), organs, axis)
+        blur = feather if region == "organ" else None
+        images = list(scene.candidates(pairs, knobs, strengths, blur))
+        return _selected(images, [scene.measures(image) for image in images], strengths, ssim_floor)
 
 
 def check_channels(x: Tensor) -> None:
@@ -217,6 +179,78 @@ class _Flat:
             if self.axis is None
             else slices.reshape(self.count, -1, *slices.shape[1:]).movedim(1, self.axis)
         )
+
+
+class _Scene:
+    """Images with their organs and padding, and the network that is shown them.
+
+    Args:
+        model: as in `adain`; queried once.
+        x: as in `adain`.
+        target: as in `adain`.
+        organs: as in `adain`.
+        axis: as in `adain`.
+    """
+
+    def __init__(
+        self, model: nn.Module, x: Tensor, target: Tensor, organs: Sequence[int], axis: Axis
+    ) -> None:
+        logits = final(model(x))
+        check_output(logits, target)
+        self.model, self.x, self.target, self.classes = model, x, target, class_count(logits)
+        labels = organ_ids(target, organs, self.classes, x.shape[2:])
+        self.foreground = labels > 0
+        self.real = ~padding_of_images(target, x.shape[2:]) if x.ndim == 5 else None
+        self.flat = _Flat(x, axis)
+        self.labels = self.flat(labels.unsqueeze(1))[:, 0]
+
+    def candidates(
+        self,
+        pairs: TextureAutoEncoders,
+        knobs: Texture,
+        strengths: Sequence[tuple[float, float]],
+        blur: float | None,
+    ) -> Iterator[Tensor]:
+        """Yield the images of each strength; with a blur of the border only the organs change."""
+        slices = self.flat(_full(self.x))
+        for changed in _in_full(_like(pairs, slices), slices, self.labels, knobs, strengths):
+            image = self.flat.whole(changed).to(self.x.dtype)
+            if blur is not None:
+                share = self.flat.whole(feathered(self.labels > 0, blur)).to(self.x.dtype)
+                image = share * image + (1 - share) * self.x
+            yield image if self.real is None else torch.where(self.real.unsqueeze(1), image, self.x)
+
+    def measures(self, image: Tensor) -> dict[str, Tensor]:
+        """Return Dice, SSIM and the regional values of changed images, (N,) each."""
+        prediction = predicted(final(self.model(image)))
+        return {
+            "dice": foreground_dice(prediction, self.target, self.classes).double(),
+            "ssim": ssim(image, self.x, where=self.real).double(),
+            **_changes(image, self.x, self.foreground, self.real),
+        }
+
+
+def _selected(
+    images: list[Tensor],
+    measures: list[dict[str, Tensor]],
+    strengths: Sequence[tuple[float, float]],
+    floor: float,
+) -> Adversarial:
+    """Return each image's strongest candidate, with the notes and the history of `adain`."""
+    table = {name: torch.stack([row[name] for row in measures]) for name in measures[0]}
+    best = strongest(table["dice"], table["ssim"], floor)
+    grid = torch.tensor(strengths, dtype=torch.float64, device=best.device)
+    notes = {
+        "noise_mu": grid[best, 0],
+        "noise_sigma": grid[best, 1],
+        "above_floor": (table["ssim"].gather(0, best[None])[0] >= floor).double(),
+        **{name: values.gather(0, best[None])[0] for name, values in table.items() if "side" in name},
+    }
+    history = {}
+    if len(strengths) > 1:
+        factors = grid.unsqueeze(2).expand(-1, -1, len(best))
+        history = {"noise_mu": factors[:, 0], "noise_sigma": factors[:, 1], **table}
+    return Adversarial(torch.stack(images)[best, torch.arange(len(best), device=best.device)], notes, history)
 
 
 def feathered(foreground: Tensor, sigma: float) -> Tensor:

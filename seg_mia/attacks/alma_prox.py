@@ -89,13 +89,10 @@ def alma_prox(
                 check_output(logits, target)
                 state = _Lagrangian(logits.detach(), target, counted, share)
             met = smallest.keep(n, change.detach(), logits.detach(), target, counted)
-            loss = state.penalty(logits, met, n, steps)
-            gradient = input_gradient(loss, change)
+            gradient = input_gradient(state.penalty(logits, met, n, steps), change)
             size = step_size * smallest.decayed(n, steps, decay)
             change = state.descended(change.detach(), gradient, size, x, n)
-        with torch.no_grad():
-            smallest.keep(steps, change, final(model(x + change)), target, counted)
-            smallest.clip(model, target, counted)
+        smallest.finish(model, change, target, counted, steps)
     return smallest.result()
 
 
@@ -126,8 +123,10 @@ class _Smallest:
         """Which images have met the constraint, bool (N,)."""
         return self.norm.isfinite()
 
-    def clip(self, model: nn.Module, target: Tensor, counted: Tensor) -> None:
-        """Clip the changes to smaller norms for as long as they meet the constraint, by bisection."""
+    @torch.no_grad()
+    def finish(self, model: nn.Module, change: Tensor, target: Tensor, counted: Tensor, steps: int) -> None:
+        """Record the last iterate, and clip to smaller norms that still meet the constraint, by bisection."""
+        self.keep(steps, change, final(model(self.x + change)), target, counted)
         low, high = torch.zeros_like(self.norm), torch.where(self.found, self.norm, 0)
         for _ in range(CLIPPINGS):
             middle = (low + high) / 2

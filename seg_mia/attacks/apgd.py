@@ -1,7 +1,7 @@
 """Steps that halve themselves: APGD of Croce and Hein, ICML 2020, with the radii of SEA, ECCV 2024."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,14 +91,28 @@ def apgd(
         clean = measure(logits, target)
         best = Best(x)
         best.keep(0, x, logits, target, clean)
-        start, done = random_start(x, norm, epsilon * (STAGES[0][0] if staged else 1), seed), 0
-        for factor, budget in stages(steps, staged):
-            stage = Stage(x, target, norm, factor * epsilon, loss, steps, done)
-            stage_best = best if factor == 1 else Best(x)
-            stage.run(model, projected(start, x, norm, factor * epsilon), budget, stage_best, on_step)
-            start, done = stage_best.image, done + budget
+        ball = Stage(x, target, norm, epsilon, loss, steps)
+        _through_stages(model, ball, best, staged, seed, on_step)
     notes = {"loss_clean": clean, "loss_adversarial": best.loss, "dice": best.dice}
     return Adversarial(best.image, notes)
+
+
+def _through_stages(
+    model: nn.Module,
+    ball: "Stage",
+    best: Best,
+    staged: bool,
+    seed: int,
+    on_step: Callable[[int], None] | None,
+) -> None:
+    """Run the stages, each from the best iterate of the one before; `best` is that of the last."""
+    first = ball.epsilon * (STAGES[0][0] if staged else 1)
+    start, done = random_start(ball.x, ball.norm, first, seed), 0
+    for factor, budget in stages(ball.total, staged):
+        stage = replace(ball, epsilon=factor * ball.epsilon, done=done)
+        stage_best = best if factor == 1 else Best(ball.x)
+        stage.run(model, projected(start, ball.x, ball.norm, stage.epsilon), budget, stage_best, on_step)
+        start, done = stage_best.image, done + budget
 
 
 def stages(steps: int, staged: bool) -> Iterator[tuple[float, int]]:

@@ -71,24 +71,27 @@ def asma(
     with attack_mode(model):
         x, target = usable(x), usable(target)
         best = _Best(x)
-        history: dict[str, list[Tensor]] = {}
+        rows = list[dict[str, Tensor]]()
         for n, (image, logits, iou, distance) in enumerate(_iterates(model, x, target, steps, tau, beta)):
             prediction = predicted(logits)
             best.keep(n, image, iou, distance, always=keep == "last")
             if history_every and (n % history_every == 0 or n == steps):
-                row = {
-                    "step": torch.full_like(iou, n),
-                    "iou": iou,
-                    "pixel_accuracy": pixel_accuracy(prediction, target, class_count(logits)),
-                    "l2": distance,
-                    "linf": linf_norm(image - x),
-                }
-                for name, values in row.items():
-                    history.setdefault(name, []).append(values)
+                rows.append(_measures(n, image - x, iou, logits, target))
             if on_step is not None:
                 on_step(n, image, prediction)
-    recorded = {name: torch.stack(rows) for name, rows in history.items()}
+    recorded = {name: torch.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
     return Adversarial(best.image, {"steps": best.step}, recorded)
+
+
+def _measures(n: int, change: Tensor, iou: Tensor, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Return the recorded measures of iterate n, (N,) each."""
+    return {
+        "step": torch.full_like(iou, n),
+        "iou": iou,
+        "pixel_accuracy": pixel_accuracy(predicted(logits), target, class_count(logits)),
+        "l2": l2_norm(change),
+        "linf": linf_norm(change),
+    }
 
 
 def _iterates(

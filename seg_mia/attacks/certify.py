@@ -86,21 +86,20 @@ def certify(
     check_inputs(x, mask)
     check_smoothing(sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, batch=batch)
     check_groups(groups, thresholds)
-    sets, levels, counts = list[Tensor](), list[Tensor](), list[Tensor]()
+    rows = list[tuple[Tensor, Tensor, Tensor]]()
     with attack_mode(model, queries=True), torch.no_grad():
         for n, image in enumerate(usable(x)):
             ask = partial(class_votes, model, image, sigma=sigma, seed=seed, batch=batch)
             with prompts_from(usable(mask)[n : n + 1]):
                 tested, level = tested_classes(*ask(draws=first, stream=FIRST), groups, thresholds)
-                counts.append(ask(draws=draws, stream=DRAWS)[0])
-            sets, levels = [*sets, tested], [*levels, level]
+                rows.append((tested, level, ask(draws=draws, stream=DRAWS)[0]))
             if on_image is not None:
                 on_image(n + 1)
-    votes, chosen = torch.stack(counts), torch.stack(sets)
+    chosen, levels, votes = (torch.stack(column) for column in zip(*rows, strict=True))
     check_output(votes.double(), usable(mask))
     agreeing = (votes * chosen).sum(1)
     certain = holm(agreeing, usable(mask) != IGNORE, draws=draws, tau=tau, alpha=alpha)
-    return Certificate(chosen | ~certain.unsqueeze(1), votes.argmax(1), agreeing, torch.stack(levels))
+    return Certificate(chosen | ~certain.unsqueeze(1), votes.argmax(1), agreeing, levels)
 
 
 def tested_classes(

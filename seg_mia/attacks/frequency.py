@@ -73,9 +73,8 @@ def frequency(
     measure, size = comparable(loss), (strongest - 1) / steps
     with attack_mode(model):
         x, target = usable(x), usable(target)
-        blocks = Blocks(x, block)
-        table = blocks.table(tables)
-        best, best_table = Best(x), table
+        blocks, best = Blocks(x, block), Best(x)
+        table = best_table = blocks.table(tables)
         for n in range(steps + 1):
             if on_step is not None and n < steps:
                 on_step(n)
@@ -87,8 +86,7 @@ def frequency(
             best_table = torch.where(per_image(best.step == n, table), table.detach(), best_table)
             if n < steps:
                 gain = OBJECTIVES[loss](logits, target, n / steps, False)
-                gain = gain - similarity * (1 - _similarity(image, x)).to(gain)
-                gradient = input_gradient(gain.sum(), table)
+                gradient = input_gradient(_penalised(gain, image, x, similarity).sum(), table)
                 table = (table.detach() + size * gradient.sign()).clamp(1, strongest)
     return Adversarial(best.image, {"dice": best.dice, "step": best_table.flatten(1).mean(1)})
 
@@ -165,11 +163,10 @@ def cosines(side: int, like: Tensor) -> Tensor:
     return matrix.to(like)
 
 
-def _similarity(image: Tensor, x: Tensor) -> Tensor:
-    """Return the structural similarity, (N,): of volumes the mean over slices, of small images 1."""
-    if not has_similarity(x.shape):
-        return x.new_ones(len(x))
-    return ssim(image, x)
+def _penalised(gain: Tensor, image: Tensor, x: Tensor, weight: float) -> Tensor:
+    """Return gains less weight times 1 - SSIM, (N,): of volumes its mean over slices, of small images 1."""
+    similarity = ssim(image, x) if has_similarity(x.shape) else x.new_ones(len(x))
+    return gain - weight * (1 - similarity).to(gain)
 
 
 def check_frequency(strongest: float, block: int, steps: int, similarity: float) -> None:

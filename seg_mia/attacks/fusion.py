@@ -45,8 +45,8 @@ class AttackState:
         x: images (N, C, *S).
         target: masks (N, *s).
         criterion: success criterion of each run.
-        losses: L.
         truth: ground truth masks for evaluation.
+        losses: L.
         record: record measures of every iterate.
         beyond: continue to `criterion.stop` after a success; needed if anything after it is kept.
 
@@ -67,9 +67,9 @@ class AttackState:
         x: Tensor,
         target: Tensor,
         criterion: SuccessCriterion,
+        truth: Tensor | None = None,
         *,
         losses: int,
-        truth: Tensor | None = None,
         record: bool = False,
         beyond: bool = True,
     ) -> None:
@@ -171,7 +171,24 @@ def chosen(state: AttackState, *, keep: Keep, fusion: bool) -> Tensor:
 def fused(
     state: AttackState, names: Sequence[str], *, fusion: bool, keep: Keep, count_clean: bool
 ) -> Adversarial:
-    """Return each image's best run and the results of every loss, as documented in `medis`."""
+    """Return each image's best run and the results of every loss.
+
+    Args:
+        state: after the last iterate.
+        names: of the losses.
+        fusion: as in `chosen`.
+        keep: as in `medis`.
+        count_clean: count clean successes.
+
+    Returns:
+        images, with notes `success`, `steps` (first success, or all steps taken), `loss` (index into
+        `names`), `mean_iou` of the returned image, `clean_success` (met before the attack), `skipped`
+        (target equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of
+        these three; with `count_clean` clean successes are included), each 0 or 1; and for each loss
+        NAME.success, NAME.steps, NAME.mean_iou and NAME.zero_gradient, the fraction of exact zeros at the
+        start. History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a finished run keeps its
+        last value), and NAME.truth_iou if there is a truth.
+    """
     best = chosen(state, keep=keep, fusion=fusion)
     images, reached = (
         (state.image, state.now["mean_iou"]) if keep == "last" else (state.best_image, state.reached)

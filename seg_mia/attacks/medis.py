@@ -1,4 +1,7 @@
-"""MedIS: sign steps on six surrogate losses in parallel, fused per image: Shukla, Gupta, Gupta, MTAP 2023."""
+"""MedIS: sign steps on six surrogate losses in parallel, fused per image: Shukla, Gupta, Gupta, MTAP 2023.
+
+Losses use all heads of a network, smaller ones at the final one's size; success is that of the final one.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -46,76 +49,79 @@ def medis(
     """Drive the prediction to or away from `target` by signed gradient steps on several losses.
 
     x_{n+1} = clip(x_n -+ step_size * sign(d/dx loss), 0, 1): descent to a target mask, ascent from the ground
-    truth (section 3 of the paper). Each image is attacked with each loss. Each pair of image and loss is a
-    separate run in one batch; it ends when the mean IoU (over the classes of `target`) meets `stop`, and
-    succeeds at the first iterate that meets `success`. Fusion keeps each image's successful run of fewest
-    steps, and of better mean IoU among equals; if none succeeded, the run of best mean IoU. The perturbation
-    is at most steps * step_size in L-infinity.
+    truth (section 3 of the paper), at most steps * step_size in L-infinity. Each image is attacked with each
+    loss, a separate run in one batch, which ends when the mean IoU over the target's classes meets `stop`.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
-            Losses use all heads, smaller ones at the final one's size; success the final one.
+        model: maps images in [0, 1] to logits (N, K, *s), or to several heads, the final one first.
         x: images (N, C, *S) in [0, 1].
-        target: class indices (N, *s), 255 where the prediction is unconstrained: the target mask, or,
-            untargeted, the ground truth.
+        target: class indices (N, *s), 255 where unconstrained: the target mask, or, untargeted, the truth.
         targeted: move to `target`; otherwise away from it.
         losses: names in `seg_mia.losses.SURROGATES`; ties go to the first.
         steps: iterations, at least 1.
         step_size: size of each step, in [0, 1].
         success: mean IoU of a success; None: at least 0.45, untargeted at most 0.5.
         stop: mean IoU that ends a run; None: at least 0.95, untargeted at most 0.2.
-        fusion: keep each image's best run; otherwise the first loss's, and only evaluate the others.
-        keep: "success" returns the iterate at a run's first success, otherwise the one of best mean IoU;
-            "last" the final one.
-        count_clean: count images that meet `success` before the attack as successes of 0 steps, as published;
-            otherwise they are excluded from `counted`.
-        truth: ground truth masks (N, *s) for evaluation; images whose target equals theirs are not `counted`.
+        fusion: keep each image's best run (`fusion.chosen`); otherwise the first loss's.
+        keep: "success": a run's iterate of first success, otherwise of best mean IoU; "last": the final one.
+        count_clean: count images that meet `success` before the attack as successes of 0 steps, as published.
+        truth: ground truth masks (N, *s) for evaluation; images whose target equals theirs are not counted.
         history: record the measures of every iterate.
-        largest_batch: images per pass through the network; None: all runs of the batch, or on a CPU, whose
-            caches are smaller, the number of images.
+        largest_batch: images per pass; None: all runs, or on a CPU, whose caches are smaller, all images.
         on_step: callback on_step(n) before iterate n = 0 .. steps.
 
     Returns:
-        images, with notes `success`, `steps` (first success, or all steps taken), `loss` (index into
-        `losses`), `mean_iou` of the returned image, `clean_success` (met before the attack), `skipped`
-        (target equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of
-        these three; with `count_clean` clean successes are included), each 0 or 1; and for each loss
-        NAME.success, NAME.steps, NAME.mean_iou and NAME.zero_gradient, the fraction of exact zeros at the
-        start. History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a finished run keeps its
-        last value), and NAME.truth_iou if `truth` is given.
+        images, with the notes and the history of `seg_mia.attacks.fusion.fused`.
 
     Raises:
         InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
-    if truth is not None:
-        check_inputs(x, truth)
-        if truth.shape != target.shape:
-            raise InputError(
-                f"truth must have the targets' shape {tuple(target.shape)}, got {tuple(truth.shape)}; crop "
-                "or resize it"
-            )
     check_knobs(losses, steps, step_size, success, stop, largest_batch)
-    criterion = success_criterion(targeted, success, stop)
+    criterion, beyond = success_criterion(targeted, success, stop), history or keep == "last"
     with attack_mode(model):
-        x, target = usable(x), usable(target)
-        truth = None if truth is None else usable(truth)
-        beyond = history or keep == "last"
-        state = AttackState(
-            x, target, criterion, losses=len(losses), truth=truth, record=history, beyond=beyond
-        )
+        x, target, truth = usable(x), usable(target), _usable_truth(x, target, truth)
+        state = AttackState(x, target, criterion, truth, losses=len(losses), record=history, beyond=beyond)
         for n in range(steps + 1):
             if on_step is not None:
                 on_step(n)
-            largest = largest_batch or (len(x) if x.device.type == "cpu" else len(state.image))
-            if n == 0:
-                for images in torch.split(torch.arange(len(x), device=x.device), largest):
-                    _begin(model, state, images, losses, step_size)
-            else:
-                for part in state.parts(largest):
-                    _advance(model, state, part, n, losses, step_size, last=n == steps)
-            state.close()
+            _iterate(model, state, n, losses, step_size, largest_batch, last=n == steps)
     return fused(state, losses, fusion=fusion, keep=keep, count_clean=count_clean)
+
+
+def _usable_truth(x: Tensor, target: Tensor, truth: Tensor | None) -> Tensor | None:
+    """Return ground truth masks for evaluation, None without; raise InputError for other shapes."""
+    if truth is None:
+        return None
+    check_inputs(x, truth)
+    if truth.shape != target.shape:
+        raise InputError(
+            f"truth must have the targets' shape {tuple(target.shape)}, got {tuple(truth.shape)}; crop "
+            "or resize it"
+        )
+    return usable(truth)
+
+
+def _iterate(
+    model: nn.Module,
+    state: AttackState,
+    n: int,
+    losses: Sequence[SurrogateName],
+    step_size: float,
+    largest_batch: int | None,
+    *,
+    last: bool,
+) -> None:
+    """Evaluate iterate n of all runs, and step those that go on."""
+    x = state.x
+    largest = largest_batch or (len(x) if x.device.type == "cpu" else len(state.image))
+    if n == 0:
+        for images in torch.split(torch.arange(len(x), device=x.device), largest):
+            _begin(model, state, images, losses, step_size)
+    else:
+        for part in state.parts(largest):
+            _advance(model, state, part, n, losses, step_size, last=last)
+    state.close()
 
 
 def _begin(

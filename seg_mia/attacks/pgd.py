@@ -1,5 +1,6 @@
 """Projected gradient steps: FGSM and PGD (Goodfellow et al. 2015; Madry et al. 2018), SegPGD and CosPGD."""
 
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -57,31 +58,46 @@ def pgd(
     """
     check_inputs(x, target)
     check_ball(epsilon, step_size, steps, norm)
-    objective, measure = OBJECTIVES[loss], comparable(loss)
+    measure, values = comparable(loss), list[Tensor]()
     step = -step_size if targeted else step_size
     with attack_mode(model):
         x, target = usable(x), usable(target)
-        image, first = x.clone(), None
         best = Best(x, targeted=targeted) if keep == "best" else None
-        for n in range(steps):
-            image.requires_grad_()
-            logits = final(model(image))
-            if first is None:
-                check_output(logits, target)
-                first = measure(logits.detach(), target)
+
+        def moved(image: Tensor, gradient: Tensor) -> Tensor:
+            return projected(image + step * direction(gradient, norm), x, norm, epsilon)
+
+        for n, (image, logits) in enumerate(_iterates(model, x, target, moved, steps, loss, targeted)):
+            if best is not None or n in {0, steps}:
+                values.append(measure(logits.detach(), target))
             if best is not None:
-                best.keep(n, image, logits, target, measure(logits.detach(), target))
-            gradient = input_gradient(objective(logits, target, n / steps, targeted).sum(), image)
-            image = projected(image.detach() + step * direction(gradient, norm), x, norm, epsilon)
-        with torch.no_grad():
-            logits = final(model(image))
-            last = measure(logits, target)
-        if best is not None:
-            best.keep(steps, image, logits, target, last)
-    assert first is not None
-    if best is None:
-        return Adversarial(image, {"loss_clean": first, "loss_adversarial": last})
-    return Adversarial(best.image, {"loss_clean": first, "loss_adversarial": best.loss})
+                best.keep(n, image, logits, target, values[-1])
+    images, last = (image, values[-1]) if best is None else (best.image, best.loss)
+    return Adversarial(images, {"loss_clean": values[0], "loss_adversarial": last})
+
+
+def _iterates(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    moved: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+    loss: ObjectiveName,
+    targeted: bool,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each of the steps + 1 iterates with its logits; `moved` maps one and its gradient to the next."""
+    image = x.clone()
+    for n in range(steps):
+        image.requires_grad_()
+        logits = final(model(image))
+        if n == 0:
+            check_output(logits, target)
+        yield image, logits
+        gradient = input_gradient(OBJECTIVES[loss](logits, target, n / steps, targeted).sum(), image)
+        image = moved(image.detach(), gradient)
+    with torch.no_grad():
+        logits = final(model(image))
+    yield image, logits
 
 
 def fgsm(

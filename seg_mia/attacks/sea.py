@@ -1,6 +1,7 @@
 """SEA, an ensemble of APGD on several losses, worst case per image: Croce, Singh, Hein, ECCV 2024."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -62,33 +63,27 @@ def sea(
         InputError: invalid inputs, or options out of range.
     """
     check_members(losses, steps, staged)
-    runs = []
-    for number, loss in enumerate(losses):
+    run = partial(apgd, norm=norm, epsilon=epsilon, steps=steps, staged=staged, seed=seed)
+    runs = {
+        loss: run(model, x, target, loss=loss, on_step=_continued(on_step, number * steps))
+        for number, loss in enumerate(losses)
+    }
+    return _worst(runs)
 
-        def show(n: int, before: int = number * steps) -> None:
-            if on_step is not None:
-                on_step(before + n)
 
-        runs.append(
-            apgd(
-                model,
-                x,
-                target,
-                norm=norm,
-                epsilon=epsilon,
-                steps=steps,
-                loss=loss,
-                staged=staged,
-                seed=seed,
-                on_step=show,
-            )
-        )
-    dice = torch.stack([run.notes["dice"] for run in runs])
+def _continued(on_step: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:
+    """Return the callback of a run that begins after some iterations."""
+    return None if on_step is None else lambda n: on_step(before + n)
+
+
+def _worst(runs: Mapping[ObjectiveName, Adversarial]) -> Adversarial:
+    """Return each image's run of lowest Dice, of the first among equals, with the notes of `sea`."""
+    dice = torch.stack([run.notes["dice"] for run in runs.values()])
     member = dice.argmin(0)
-    images = runs[0].images
-    for number, run in enumerate(runs):
+    images = next(iter(runs.values())).images
+    for number, run in enumerate(runs.values()):
         images = torch.where(per_image(member == number, images), run.images, images)
-    alone = {f"{name}.dice": row for name, row in zip(losses, dice, strict=True)}
+    alone = {f"{name}.dice": row for name, row in zip(runs, dice, strict=True)}
     return Adversarial(images, {"member": member, "dice": dice.amin(0), **alone})
 
 

@@ -79,18 +79,22 @@ def transfer(
         for n in range(steps):
             if on_step is not None:
                 on_step(n)
-            image.requires_grad_()
-            varied, mask = _diversified(image, target, smallest, diverse, draw)
-            with prompts_from(mask):
-                logits = final(model(varied))
-            check_output(logits, mask)
-            gradient = input_gradient(OBJECTIVES[loss](logits, mask, n / steps, False).sum(), image)
+            varied = _diversified(image.requires_grad_(), target, smallest, diverse, draw)
+            gradient = input_gradient(_objective(model, *varied, loss, n / steps), image)
             size = gradient.abs().mean(axes(gradient, 1), keepdim=True)
             velocity = momentum * velocity + torch.where(size > 0, gradient / size, 0)
             image = projected(image.detach() + step_size * velocity.sign(), x, "linf", epsilon)
         with torch.no_grad():
             dice = mask_dice(final(model(image)), target)
     return Adversarial(image, {"surrogate_dice": dice.to(x.dtype)})
+
+
+def _objective(model: nn.Module, image: Tensor, mask: Tensor, loss: ObjectiveName, progress: float) -> Tensor:
+    """Return the objective of a surrogate's answers, summed over images."""
+    with prompts_from(mask):
+        logits = final(model(image))
+    check_output(logits, mask)
+    return OBJECTIVES[loss](logits, mask, progress, False).sum()
 
 
 def _diversified(

@@ -20,7 +20,7 @@ from seg_mia.config.options import Option
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.identities import identities
 from seg_mia.data.trained_model import TrainedModel
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, refuse_idle
 from seg_mia.executors.base import Executor
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Shadow, plan
@@ -144,13 +144,18 @@ def on_numbers(attacks: Mapping[str, object]) -> dict[str, Membership]:
 
 
 def recipe_attack(name: str) -> Membership:
-    """Return a shipped attack, or a file's, on numbers; raise InputError for another one."""
+    """Return a shipped attack, or a file's, on numbers.
+
+    Raises:
+        InputError: an attack that audits no recipe, or an option that only attacks on a victim take.
+    """
     attack = built_attack(find_file(name, "attack"), [])
     if not isinstance(attack, Membership) or not attack.scorer.audits_recipes:
         raise InputError(
             f"a recipe is audited by membership attacks that compare networks, got {name}; name some of "
             f"{', '.join(ATTACKS)}"
         )
+    refuse_idle("on the audit of a recipe", **attack.scorer.of_victims())
     return attack
 
 

@@ -176,6 +176,20 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         _check_trained(gates, runner)
         Schedule(runner, executor, progress).run(listed)
     results = with_differences(runner.results)
+    folder, report = _written(settings, runner, results, cache)
+    done = Audit(
+        folder, Path(settings.runs), results, runner.victims, bool(settings.defences), report, failed=[]
+    )
+    return held_gates(done, gates, say)
+
+
+def _written(
+    settings: Settings,
+    runner: AuditRunner,
+    results: list[MembershipResult | PerturbationResult],
+    cache: StageCache,
+) -> tuple[Path, Report]:
+    """Write an audit's results, tables, figures and report; return their folder and the report."""
     content = _content(settings, runner, results)
     keys = [stage.key for _, stage in runner.stages]
     with cache.audit(settings.name, asdict(settings), keys) as folder:
@@ -189,10 +203,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
             write_folds(folder / f"folds_{result.row}", result)
         show_audit(folder, results, runner.victims, runner.recipes, runner.certificates)
         report = write_report(folder, images=settings.images)
-    done = Audit(
-        folder, Path(settings.runs), results, runner.victims, bool(settings.defences), report, failed=[]
-    )
-    return held_gates(done, gates, say)
+    return folder, report
 
 
 def held_gates(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Audit:

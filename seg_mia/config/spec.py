@@ -23,6 +23,11 @@ OWN = re.compile(r"seg_mia(\.[a-z_][a-z0-9_]*)+\.[A-Za-z]\w*")
 SERVICE = "seg_mia.models.service.Service"
 RUNS_CODE = {"seg_mia.models.file.TorchScript", "seg_mia.models.file.Exported", SERVICE}
 """Classes of this package that run code, or reach a service, named by their arguments."""
+SUCCESSORS = {
+    "seg_mia.membership.fleet.scorers.LiraOffline": "seg_mia.membership.fleet.scorers.Lira (mode: offline)",
+    "seg_mia.membership.scorers.Calibrated": "seg_mia.membership.fleet.scorers.Calibrated",
+}
+"""What the classes of earlier versions are called now, by class path."""
 _LAYER = re.compile(r"torch\.nn(\.\w+)*\.[A-Z]\w*")
 """Classes permitted as an argument: torch's own layers, which are already imported."""
 _WORD = re.compile(r"(?!(null|none|true|false|yes|no|on|off|nan|inf|infinity|y|n)$)[a-z_][\w-]*", re.I | re.A)
@@ -123,6 +128,8 @@ def resolve(path: str) -> type:
         candidate = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise InputError(f"names {path!r}, but {error}; run where it can be imported (PYTHONPATH)") from None
+    if path in SUCCESSORS:
+        raise InputError(f"names {path!r}, which is now {SUCCESSORS[path]}; write that instead")
     if not isinstance(candidate, type) or (path.startswith("seg_mia.") and candidate.__module__ != module):
         raise InputError(f"names {path!r}, which is not a class defined in {module}")
     return candidate

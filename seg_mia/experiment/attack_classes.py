@@ -9,6 +9,7 @@ from seg_mia.config.spec import resolve as class_at
 from seg_mia.membership import scorers, signals
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
+from seg_mia.membership.fleet import scorers as fleet_scorers
 from seg_mia.membership.scorers import Scorer
 from seg_mia.membership.signals import Signal
 
@@ -50,7 +51,7 @@ def is_certification(attack: object) -> bool:
 
 
 def _scorer(attack: object, options: Sequence[Option]) -> type[Scorer] | None:
-    kind = _part_class(attack, "scorer", options, vars(scorers))
+    kind = _part_class(attack, "scorer", options, vars(scorers) | vars(fleet_scorers))
     return kind if isinstance(kind, type) and issubclass(kind, Scorer) else None
 
 

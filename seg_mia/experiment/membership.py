@@ -11,6 +11,7 @@ from seg_mia.callbacks.outputs import Findings
 from seg_mia.checkpoint import same_start
 from seg_mia.config.spec import parameters
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.predictions import SignalSamples
 from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
@@ -32,6 +33,7 @@ from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.membership.answers import Answers, Fleet
 from seg_mia.membership.base import Membership
 from seg_mia.membership.label_signals import of_classes
+from seg_mia.membership.scores import Guesses
 from seg_mia.models.service import queries_of
 from seg_mia.results.membership import MembershipSummary, ScoredData
 from seg_mia.results.privacy import guarantee
@@ -94,6 +96,11 @@ def infer(
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
     _warn_of_levels(attack, judge, learn)
+    return _findings(judged, guesses, used)
+
+
+def _findings(judged: SignalSamples, guesses: Guesses, shadows: Sequence[TrainedModel]) -> Findings:
+    """Return an attack's guesses about the evaluated samples, with the shadows it used."""
     return Findings(
         judged,
         guesses.scores,
@@ -101,7 +108,7 @@ def infer(
         guesses.seeds,
         guesses.last,
         guesses.regression,
-        used,
+        shadows,
         guesses.thresholds,
         guesses.resolution,
     )

@@ -22,13 +22,14 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
 from seg_mia.experiment.trained_networks import initial_of, unseen_of
 from seg_mia.membership.base import Membership
-from seg_mia.membership.fleet.arrays import informative, standardised, untrained_networks
+from seg_mia.membership.fleet.arrays import prepared, untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
 from seg_mia.membership.fleet.many_runs import exchangeable, many_runs_bound
 from seg_mia.membership.fleet.recipe import by_patient
 from seg_mia.membership.label_signals import of_classes
+from seg_mia.membership.scorers import Levelled
 from seg_mia.membership.signals import ImageDice, ImageLoss, Signal
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import RecipeResult, recipe_result
@@ -166,8 +167,7 @@ def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowe
             "equally many samples, and as many of them in each network"
         )
         return None
-    usable = values[:, :, informative(values)] if values.ndim == 3 else values
-    compared, inside, names = by_patient(standardised(usable), signals.inside, signals.groups)
+    compared, inside, names = by_patient(prepared(values, signals.inside), signals.inside, signals.groups)
     compared = compared.mean(axis=2) if compared.ndim == 3 else compared
     delta, gaussian = privacy.delta, privacy.is_gaussian
     return EpsilonLowerBound.measured(
@@ -318,12 +318,12 @@ def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
     return pools[0]
 
 
-def _warn_of_level(name: str, attack: Membership) -> None:
-    """Warn of a level that only attacks on a victim take."""
-    if getattr(attack.scorer, "level", "evaluated") == "outside":
+def _tell_of_level(name: str, attack: Membership) -> None:
+    """Say where an audit, whose attacks are on a victim and on its recipe, takes levels of the latter."""
+    if isinstance(attack.scorer, Levelled) and attack.scorer.level == "outside":
         log.warning(
-            "%s: level outside has no effect on the audit of a recipe, which takes levels over the pool, "
-            "half of it in each network",
+            "%s: level outside is that of the attack on the victim; its recipe is audited with levels over "
+            "the pool, half of it in each network",
             name,
         )
 
@@ -356,7 +356,7 @@ def recipe_results(
     for name, attack in attacks.items():
         arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.pooled
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
-        _warn_of_level(name, attack)
+        _tell_of_level(name, attack)
         audit = recipe_audit(
             *arrays,
             standardise=standardise,

@@ -9,20 +9,16 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 
 from seg_mia.errors import InputError
-from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.arrays import Members, Units, Values
+from seg_mia.membership.answers import Answers, Fleet
+from seg_mia.membership.arrays import Members, Values
 from seg_mia.membership.blind import blind_scores
 from seg_mia.membership.fleet.victim import (
-    Names,
     Thresholds,
     decides,
-    in_turn,
-    null_chances,
     of_victim,
-    turn_threshold,
 )
 from seg_mia.membership.level import Level, Levels
-from seg_mia.membership.scores import Guesses, Rule, calibrated, shadow_threshold
+from seg_mia.membership.scores import Guesses, Rule, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
 
 
@@ -129,6 +125,10 @@ class Scorer(ABC):
         """Whether it can score one network of a fleet by the others (`compare`)."""
         return type(self).compare is not Scorer.compare
 
+    def of_victims(self) -> dict[str, tuple[object, object]]:
+        """Return value and default, by name, of options that the audit of a recipe does not take."""
+        return {}
+
     def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
         """Return scores of a target's samples, (n,), by other networks of its recipe.
 
@@ -175,6 +175,10 @@ class Threshold(Scorer):
     def __post_init__(self) -> None:
         self._threshold = math.nan
         self._decided: Thresholds | None = None
+
+    def of_victims(self) -> dict[str, tuple[object, object]]:
+        """The rule: the audit of a recipe takes thresholds of false positive rates."""
+        return {"rule": (self.rule, "shadow_mean")}
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadow's own samples."""
@@ -254,57 +258,13 @@ class Levelled(Scorer):
         """With levels over the evaluated samples."""
         return self.standardise and self.level == "evaluated"
 
+    def of_victims(self) -> dict[str, tuple[object, object]]:
+        """The level: the audit of a recipe takes levels over the pool, half of it in each network."""
+        return {"level": (self.level, "evaluated")}
+
     def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
         """Keep the signals outside all trainings, the victim's last."""
         self._levels.know(victim, shadows)
-
-
-@dataclass(kw_only=True)
-class Calibrated(Levelled):
-    """Call an image a member if the victim's number is low relative to its difficulty (`calibrated`).
-
-    The difficulty is the mean number under shadows not trained on the image. The threshold is
-    chosen on the shadows, each in turn the victim (`calibrated_threshold`).
-    """
-
-    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._threshold = math.nan
-
-    def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
-        """Choose the threshold on the shadows' own samples."""
-        self.needs.check_count(len(shadows))
-        ids = shadows[0].ids
-        numbers, seen = answered(ids, shadows)
-        judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        self._decide(self._levels.fit(-numbers, judged), seen, judged, shadows[0].groups)
-
-    def compare(self, target: Values, references: Values, inside: Members) -> Values:
-        """Return `calibrated` of losses, which are minus these signals."""
-        return calibrated(-target, -references, inside)
-
-    def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
-        """Return `calibrated`."""
-        numbers, members = answered(victim.ids, [victim, *shadows])
-        seen = members[1:]
-        self.needs.check(seen)
-        levels = self._levels.apply(-numbers)
-        scores = self.compare(levels[0], levels[1:], seen)
-        others = in_turn(levels[1:], seen, self._numbered, _answered)
-        chances = null_chances(scores, others, seen, victim.groups)
-        thresholds = of_victim(self._decided, victim.groups, chances)
-        return Guesses(scores, self._threshold, thresholds=thresholds)
-
-    def _numbered(self, _: Units, target: Values, references: Values, inside: Members) -> Values:
-        return self.compare(target, references, inside)
-
-    def _decide(self, levels: Values, seen: Members, judged: Members, groups: Names) -> None:
-        """Choose thresholds on the shadows, each in turn the victim of the others."""
-        scores = in_turn(levels, seen, self._numbered, _answered, judged)
-        self._threshold = turn_threshold(scores, seen)
-        self._decided = decides(scores, seen, groups)
 
 
 @dataclass(kw_only=True)
@@ -385,11 +345,6 @@ class Classifier(Scorer):
             seeds,
             self._trained[0].last(victim),
         )
-
-
-def _answered(seen: Members) -> Members:
-    """Return which samples a shadow was not trained on, bool (n,)."""
-    return np.asarray(~seen.all(axis=0), dtype=np.bool_)
 
 
 def _at_least(low: int, **settings: float) -> None:

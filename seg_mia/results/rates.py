@@ -16,13 +16,16 @@ class RecipeRate:
     Attributes:
         fpr: nominal false positive rate.
         expected: expected number of false positives, decisions on non-members times `fpr`.
-        resolvable: whether `expected` is 1 or more, the scores have values enough for such a rate, and the
-            threshold was chosen on non-members enough for it.
-        flagged: whether `expected` is below 5, so that the rates are rough.
+        resolvable: whether `expected` and `expected_choosing` are 1 or more, and the scores have values
+            enough for such a rate.
+        flagged: whether `expected` or `expected_choosing` is below 5, so that the rates are rough.
         achieved_fpr: fraction of non-members called members.
         tpr: fraction of members called members.
         ppv: fraction of members among those called members, by the fraction of members among the queried;
             None without a false positive, whose frequency is then unknown.
+        expected_choosing: expected number among the attacker's non-members that the threshold was chosen on,
+            the fewest if there are several thresholds; None at one chosen on these decisions, or from a
+            distribution, and in files of an earlier version.
     """
 
     fpr: float
@@ -32,6 +35,13 @@ class RecipeRate:
     achieved_fpr: Measure
     tpr: Measure
     ppv: dict[str, Number]
+    expected_choosing: Number = None
+
+    @property
+    def limited_by_choice(self) -> bool:
+        """Whether the non-members that the threshold was chosen on make the rate rough, or not resolvable."""
+        chosen = self.expected_choosing
+        return chosen is not None and chosen < min(self.expected, 5 - 1e-9)
 
 
 class RecipeRates(Result):
@@ -81,20 +91,16 @@ def rate_of(rate: Rate, resolution: float = 0.0) -> RecipeRate:
         achieved_fpr=Measure(rate.achieved_fpr, rate.achieved_low, rate.achieved_high, resolvable),
         tpr=Measure(rate.tpr, rate.low, rate.high, resolvable),
         ppv={f"{prior:g}": share if rate.achieved_fpr else None for prior, share in rate.ppv.items()},
+        expected_choosing=rate.expected_choosing,
     )
 
 
 def threshold_rates(rates: VictimRates, resolution: float = 0.0) -> ThresholdRates:
-    """Return the rates of an attack on one victim as a result.
-
-    A threshold from other networks also needs one expected false positive among the non-members it was chosen
-    on: below, it is their maximum, whatever the nominal rate.
-    """
-    chosen = 1 / rates.choosing if rates.choosing else 0.0
+    """Return the rates of an attack on one victim as a result; `resolution` is that of the scores."""
     return ThresholdRates(
         members=rates.members,
         nonmembers=rates.nonmembers,
         pooled=[rate_of(rate, resolution) for rate in rates.pooled],
         calibrated=[rate_of(rate, resolution) for rate in rates.calibrated],
-        transferred=[rate_of(rate, max(resolution, chosen)) for rate in rates.transferred],
+        transferred=[rate_of(rate, resolution) for rate in rates.transferred],
     )

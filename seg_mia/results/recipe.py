@@ -1,7 +1,7 @@
 """Result of a recipe's audit by one attack, with each network of a fleet in turn the victim."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -202,11 +202,6 @@ def recipe_result(
     Raises:
         InputError: a number of ids other than of patients, or an id that is a patient's name.
     """
-    if len(ids) != len(audit.patients) or set(ids) & set(audit.patients):
-        raise InputError(
-            f"ids must be a salted hash of each of {len(audit.patients)} patients, got {len(ids)}, of which "
-            f"{len(set(ids) & set(audit.patients))} are patients' names; take seg_mia.data.fingerprint.hashed"
-        )
     return RecipeResult(
         row=row,
         defence=defence,
@@ -214,30 +209,42 @@ def recipe_result(
         label=label or name,
         sampling=sampling,
         attacker_knowledge=attacker_knowledge,
-        networks=audit.networks,
-        references=audit.references,
-        patients=len(audit.patients),
-        samples=audit.samples,
-        members=audit.members,
-        nonmembers=audit.nonmembers,
         utility={subset: dict(measures) for subset, measures in (utility or {}).items()},
-        auc=measure_of(audit.auc),
-        p_value=auc_p_value(audit.auc, len(audit.patients)),
-        network_aucs=audit.target_aucs.tolist(),
-        roc=RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
-        rates=RecipeRates(
+        curve=[_point(point, resolution) for point in curve],
+        folder=folder,
+        privacy=privacy,
+        many_runs=many_runs,
+        **_findings(audit, ids, resolution),
+    )
+
+
+def _findings(audit: RecipeAudit, ids: Sequence[str], resolution: float) -> dict[str, Any]:
+    """Return the fields of a `RecipeResult` that its audit gives."""
+    if len(ids) != len(audit.patients) or set(ids) & set(audit.patients):
+        raise InputError(
+            f"ids must be a salted hash of each of {len(audit.patients)} patients, got {len(ids)}, of which "
+            f"{len(set(ids) & set(audit.patients))} are patients' names; take seg_mia.data.fingerprint.hashed"
+        )
+    return {
+        "networks": audit.networks,
+        "references": audit.references,
+        "patients": len(audit.patients),
+        "samples": audit.samples,
+        "members": audit.members,
+        "nonmembers": audit.nonmembers,
+        "auc": measure_of(audit.auc),
+        "p_value": auc_p_value(audit.auc, len(audit.patients)),
+        "network_aucs": audit.target_aucs.tolist(),
+        "roc": RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
+        "rates": RecipeRates(
             pooled=[rate_of(rate, resolution) for rate in audit.pooled],
             calibrated=[rate_of(rate, resolution) for rate in audit.calibrated],
             transferred=[rate_of(rate, resolution) for rate in audit.transferred],
         ),
-        risk=recipe_risk(audit, ids),
-        curve=[_point(point, resolution) for point in curve],
-        altered=None if audit.altered is None else _altered(audit.altered, resolution),
-        controls=None if audit.controls is None else _controls(audit.controls),
-        folder=folder,
-        privacy=privacy,
-        many_runs=many_runs,
-    )
+        "risk": recipe_risk(audit, ids),
+        "altered": None if audit.altered is None else _altered(audit.altered, resolution),
+        "controls": None if audit.controls is None else _controls(audit.controls),
+    }
 
 
 def without_ids(result: RecipeResult) -> RecipeResult:

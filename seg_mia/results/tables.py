@@ -161,11 +161,14 @@ def folds_table(results: Sequence[FoldsResult]) -> list[list[str]]:
 def recipe_rate(rate: RecipeRate | None) -> str:
     """Return a true positive rate with its interval and the expected number of false positives.
 
-    Or that it is not resolvable; rough ones are marked.
+    Or that it is not resolvable; rough ones are marked. Where a threshold was chosen on few non-members, the
+    number expected among those is added.
     """
     if rate is None:
         return "none"
     expected = f"{rate.expected:.3g} expected"
+    if rate.limited_by_choice:
+        expected += f", {rate.expected_choosing:.3g} where chosen"
     if not rate.resolvable:
         return f"not resolvable ({expected})"
     achieved = rate.achieved_fpr.value

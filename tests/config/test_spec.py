@@ -11,7 +11,7 @@ from torch import nn
 
 from seg_mia.checkpoint import build, load_victim
 from seg_mia.cli import main
-from seg_mia.config.spec import ClassSpec, check_spec, restorable
+from seg_mia.config.spec import SUCCESSORS, ClassSpec, check_spec, resolve, restorable
 from seg_mia.errors import InputError
 from seg_mia.runs import checkpoint_file
 
@@ -204,3 +204,10 @@ def test_what_no_card_can_say_is_refused_before_anything_is_trained(
     assert "a checkpoint of this network could not be restored" in line
     assert "pick=" in line
     assert not Path("runs/tiny/version_0").exists()
+
+
+def test_a_class_of_an_earlier_version_is_refused_with_what_it_is_now() -> None:
+    with pytest.raises(InputError, match=r"which is now .*\.Lira \(mode: offline\); write that instead"):
+        resolve("seg_mia.membership.fleet.scorers.LiraOffline")
+    for path in SUCCESSORS.values():
+        assert isinstance(resolve(path.split()[0]), type)

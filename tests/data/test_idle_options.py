@@ -16,7 +16,7 @@ from seg_mia.data.sets.nifti import Nifti
 from seg_mia.data.volumes.windows import Windows, windows_of
 from seg_mia.errors import InputError, refuse_idle
 from seg_mia.experiment.idle import read_resumed, without_idle
-from seg_mia.membership.fleet.scorers import Lira, LiraOffline
+from seg_mia.membership.fleet.scorers import Lira
 
 
 def test_a_setting_at_its_default_counts_as_not_given() -> None:
@@ -125,9 +125,14 @@ def test_a_target_is_taken_back_by_its_neutral_value() -> None:
 
 
 def test_the_bayesian_density_has_its_own_centre() -> None:
-    for scorer in (Lira, LiraOffline):
+    for mode in ("online", "offline"):
         with pytest.raises(InputError, match="centre=median has no effect with variance bayesian"):
-            scorer(centre="median")
-        scorer(centre="median", variance="per_sample")
-    with pytest.raises(InputError, match="guess goes with variance bayesian, got fixed"):
-        LiraOffline(guess=True, variance="fixed")
+            Lira(mode=mode, centre="median")
+        Lira(mode=mode, centre="median", variance="per_sample")
+
+
+def test_an_effect_is_guessed_offline_with_its_own_density() -> None:
+    with pytest.raises(InputError, match="guess=True has no effect with variance fixed"):
+        Lira(mode="offline", guess=True, variance="fixed")
+    with pytest.raises(InputError, match="guess=True has no effect with mode online"):
+        Lira(guess=True)

@@ -32,7 +32,7 @@ def fleet(tiny: Path, folder: Callable[..., Path], trained: Trained) -> list[Pat
 @pytest.mark.parametrize(
     ("signal", "scorer"),
     [
-        ("LogCrossEntropy", "LiraOffline"),
+        ("LogCrossEntropy", "Lira, init_args: {mode: offline}"),
         ("CrossEntropy", "Rmia"),
     ],
 )

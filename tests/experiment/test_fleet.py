@@ -27,8 +27,7 @@ from seg_mia.experiment.requirements import check_membership, fleet_command
 from seg_mia.membership import auc, auc_bounds, image_loss
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.confidences import CrossEntropy
-from seg_mia.membership.fleet.scorers import Lira, Rmia
-from seg_mia.membership.scorers import Calibrated
+from seg_mia.membership.fleet.scorers import Calibrated, Lira, Rmia
 from seg_mia.membership.signals import ImageLoss
 from seg_mia.runs import FleetNetwork, FleetRecord
 

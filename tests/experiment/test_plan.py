@@ -10,9 +10,10 @@ from seg_mia.config.options import options_in
 from seg_mia.experiment.attack_classes import scorer_needs, shows_shadows_images
 from seg_mia.experiment.plan import plan
 from seg_mia.experiment.request import RunRequest
-from seg_mia.membership.scorers import Calibrated, Threshold
+from seg_mia.membership.fleet.scorers import Calibrated
+from seg_mia.membership.scorers import Threshold
 
-CALIBRATED = "seg_mia.membership.scorers.Calibrated"
+CALIBRATED = "seg_mia.membership.fleet.scorers.Calibrated"
 QUANTILE = "seg_mia.membership.fleet.scorers.Quantile"
 LIRA = "seg_mia.membership.fleet.scorers.Lira"
 WHOLE = f"--attack.scorer={{class_path: {LIRA}, init_args: {{mode: offline}}}}"
@@ -44,6 +45,13 @@ def test_by_the_scorers_class(attack: Any, words: list[str], many: bool) -> None
         expected.maximum,
         expected.sampling,
     )
+
+
+def test_by_the_bare_name_of_an_attack_with_references() -> None:
+    config = str(find_config("mia-global-loss", "attack"))
+    assert scorer_needs(config, options_in(["--attack.scorer", "Lira"])).sampling == "online"
+    offline = ["--attack.scorer", "Lira", "--attack.scorer.mode", "offline"]
+    assert scorer_needs(config, options_in(offline)).sampling == "offline"
 
 
 @pytest.mark.parametrize(

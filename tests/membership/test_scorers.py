@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered
-from seg_mia.membership.scorers import Calibrated, Classifier, CrossFitted, Threshold
+from seg_mia.membership.fleet.scorers import Calibrated
+from seg_mia.membership.scorers import Classifier, CrossFitted, Threshold
 
 Flags = Sequence[int]
 

@@ -1,6 +1,7 @@
 """What an audit says before everything else, and what is said of a promise."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import BoundAt, CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.rates import ThresholdRates, threshold_rates
 from seg_mia.results.seeds import spread_in_words, spread_over_seeds
-from seg_mia.results.tables import low_fpr, outcomes, right_accusations
+from seg_mia.results.tables import low_fpr, outcomes, recipe_rate, right_accusations
 from seg_mia.results.text import (
     attack_headline,
     canary_headline,
@@ -282,6 +283,17 @@ def test_rates_at_thresholds_of_other_networks_are_lines_with_expected_false_pos
     assert "not resolvable (0.1 expected)" in other
     assert other.endswith(right_accusations(rates.transferred[1]))
     assert "expected: false positives" not in "".join(attack_headline("mia", result(0.4, 0.6)))
+
+
+def test_a_threshold_chosen_on_few_nonmembers_says_so() -> None:
+    rate = thresholds(2000).transferred[1]
+    assert recipe_rate(rate).endswith("20 expected)")
+    few = replace(rate, expected_choosing=2.0, flagged=True)
+    assert "20 expected, 2 where chosen, rough)" in recipe_rate(few)
+    fewer = replace(rate, expected_choosing=0.4, resolvable=False, flagged=True)
+    assert recipe_rate(fewer) == "not resolvable (20 expected, 0.4 where chosen)"
+    assert "where chosen" not in recipe_rate(replace(rate, expected_choosing=6.0))
+    assert "where chosen" not in recipe_rate(replace(rate, expected=1.0, expected_choosing=2.0))
 
 
 def test_right_accusations_follow_from_the_rate_reached() -> None:

@@ -166,6 +166,26 @@ def informative(signals: Numbers) -> Inside:
     return np.asarray(varying, dtype=np.bool_)
 
 
+def prepared(
+    signals: Numbers, inside: Inside, *, standardise: bool = True, varying: Inside | None = None
+) -> Values:
+    """Return a fleet's signals as attacks compare them: those that vary, without each network's level.
+
+    Args:
+        signals: (networks, n) or (networks, n, signals).
+        inside: bool (networks, n).
+        standardise: whether to remove each network's level and scale (`standardised`).
+        varying: which of several signals to take, bool (signals,); those of `informative` if not given.
+
+    Raises:
+        InputError: errors of `check_fleet`, `informative` and `standardised`.
+    """
+    values = check_fleet(signals, inside)
+    if values.ndim == 3:
+        values = values[:, :, informative(values) if varying is None else varying]
+    return standardised(values) if standardise else values
+
+
 def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:
     """Return which networks of a fleet failed to train, bool (networks,).
 

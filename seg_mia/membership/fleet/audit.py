@@ -14,6 +14,7 @@ from seg_mia.membership.fleet.arrays import (
     check_fleet,
     informative,
     pair_folds,
+    prepared,
     standardised,
 )
 from seg_mia.membership.fleet.columns import patient_labels
@@ -37,15 +38,13 @@ from seg_mia.membership.intervals import Interval
 from seg_mia.membership.roc import Roc, auc
 
 
-@dataclass(frozen=True)
-class RecipeAudit:
-    """Results of an attack, with each network of a fleet in turn as target; units are patients.
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """Decisions of an attack on patients, with each network of a fleet in turn as target.
 
     Attributes:
         networks: number of networks.
         references: number of the attacker's networks for each target, the smallest.
-        patients: names of the patients, sorted.
-        samples: number of samples.
         members: number of decisions on patients inside the target.
         nonmembers: number of decisions on others.
         auc: over all decisions, clustered by patient.
@@ -54,17 +53,10 @@ class RecipeAudit:
         pooled: rates at one threshold, chosen on the evaluated decisions.
         calibrated: rates at a threshold for each patient; empty where no patient has two references without.
         transferred: rates at thresholds from other networks.
-        risk: risk of each patient, by the attack's signals.
-        stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
-        subgroups: risk of the subgroups, by column.
-        altered: the attack on altered samples alone, if there are any.
-        controls: the attack where nothing is to be found.
     """
 
     networks: int
     references: int
-    patients: Sequence[str]
-    samples: int
     members: int
     nonmembers: int
     auc: Interval
@@ -73,6 +65,24 @@ class RecipeAudit:
     pooled: Sequence[Rate]
     calibrated: Sequence[Rate]
     transferred: Sequence[Rate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeAudit(Decisions):
+    """Results of an attack on a recipe: its decisions, and the risk of each patient.
+
+    Attributes:
+        patients: names of the patients, sorted.
+        samples: number of samples.
+        risk: risk of each patient, by the attack's signals.
+        stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
+        subgroups: risk of the subgroups, by column.
+        altered: the attack on altered samples alone, if there are any.
+        controls: the attack where nothing is to be found.
+    """
+
+    patients: Sequence[str]
+    samples: int
     risk: PatientRisk
     stability: Stability | None
     subgroups: Mapping[str, Sequence[Subgroup]]
@@ -113,9 +123,7 @@ def recipe_audit(
     """Return the results of an attack by patient, with each network in turn as target.
 
     Signals are standardised per network and then averaged over a patient's samples. The risk of a patient is
-    that of the attack's signal, not of its scores: standardised in any case, several as one (`weighed`). In
-    simulated fleets this finds more exposed patients than out-of-sample scores of the attack, and no more
-    others (benchmarks/patient_risk.py).
+    that of the attack's signal, not of its scores: standardised in any case, several as one (`weighed`).
 
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
@@ -138,22 +146,37 @@ def recipe_audit(
         InputError: incompatible shapes, values that are not finite, a patient partly inside a network, too
             few networks.
     """
-    values = check_fleet(signals, inside)
-    kept: Inside | slice = informative(values) if values.ndim == 3 else slice(None)
-    values = values[:, :, kept] if values.ndim == 3 else values
-    values = standardised(values) if standardise else values
+    varying = informative(check_fleet(signals, inside)) if signals.ndim == 3 else None
+    values = prepared(signals, inside, standardise=standardise, varying=varying)
     units, members, names = by_patient(values, inside, groups)
-    folds = pair_folds(members)
-    scores = attacked(units, members, attack, folds)
-    compared = units if standardise else by_patient(standardised(values), inside, groups)[0]
-    compared = weighed(compared, members) if compared.ndim == 3 else compared
-    calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
+    decisions = _decisions(units, members, attack, fprs=fprs, resamples=resamples, seed=seed)
+    compared = _compared(
+        units if standardise else by_patient(standardised(values), inside, groups)[0], members
+    )
     risk = patient_risk(compared, members, permutations=permutations, seed=seed)
+    untrained = None if initial is None else _untrained(initial, inside, groups, varying, standardise)
     return RecipeAudit(
-        networks=len(values),
-        references=len(values) - int(np.bincount(folds).max()),
+        **vars(decisions),
         patients=names,
         samples=len(groups),
+        risk=risk,
+        stability=_stability(compared, members),
+        subgroups=_subgroups(risk, columns or {}, groups, seed),
+        altered=None if altered is None else _altered(values, inside, attack, altered, fprs),
+        controls=recipe_controls(units, members, attack, initial=untrained, seed=seed),
+    )
+
+
+def _decisions(
+    units: Values, members: Inside, attack: FleetAttack, *, fprs: Sequence[float], resamples: int, seed: int
+) -> Decisions:
+    """Return the decisions on patients, from their signals and memberships."""
+    folds = pair_folds(members)
+    scores = attacked(units, members, attack, folds)
+    calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
+    return Decisions(
+        networks=len(members),
+        references=len(members) - int(np.bincount(folds).max()),
         members=int(members.sum()),
         nonmembers=int((~members).sum()),
         auc=pooled_auc(scores, members),
@@ -162,28 +185,36 @@ def recipe_audit(
         pooled=pooled_rates(scores, members, fprs=fprs, resamples=resamples, seed=seed),
         calibrated=calibrated_rates(scores, members, folds, fprs=fprs) if calibrates else [],
         transferred=transferred_rates(scores, members, folds, fprs=fprs),
-        risk=risk,
-        stability=_stability(compared, members),
-        subgroups={
-            name: subgroups(risk.auc, patient_labels(name, labels, groups), seed=seed)
-            for name, labels in (columns or {}).items()
-        },
-        altered=None if altered is None else _altered(values, inside, attack, altered, fprs),
-        controls=recipe_controls(
-            units,
-            members,
-            attack,
-            initial=None if initial is None else _untrained(initial, inside, groups, kept, standardise),
-            seed=seed,
-        ),
     )
+
+
+def _compared(standard: Values, members: Inside) -> Values:
+    """Return the signal whose risk is a patient's, (networks, patients): several standardised ones as one.
+
+    In simulated fleets it finds more exposed patients than out-of-sample scores of the attack, and no more
+    others (benchmarks/patient_risk.py).
+    """
+    return weighed(standard, members) if standard.ndim == 3 else standard
+
+
+def _subgroups(
+    risk: PatientRisk,
+    columns: Mapping[str, Sequence[str]],
+    groups: Sequence[str] | NDArray[np.str_],
+    seed: int,
+) -> dict[str, Sequence[Subgroup]]:
+    """Return the risk of the subgroups of each column."""
+    return {
+        name: subgroups(risk.auc, patient_labels(name, labels, groups), seed=seed)
+        for name, labels in columns.items()
+    }
 
 
 def _untrained(
     initial: Numbers,
     inside: Inside,
     groups: Sequence[str] | NDArray[np.str_],
-    kept: Inside | slice,
+    varying: Inside | None,
     standardise: bool,
 ) -> Values | None:
     """Return the signals of untrained networks by patient, prepared as those of the fleet.
@@ -191,9 +222,8 @@ def _untrained(
     None where an untrained network gives no finite signals, or gives all samples the same, as labels may be.
     """
     try:
-        values = check_fleet(initial, inside)
-        values = values[:, :, kept] if values.ndim == 3 else values
-        return by_patient(standardised(values) if standardise else values, inside, groups)[0]
+        values = prepared(initial, inside, standardise=standardise, varying=varying)
+        return by_patient(values, inside, groups)[0]
     except InputError:
         return None
 

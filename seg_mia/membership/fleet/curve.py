@@ -7,16 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet.arrays import (
-    Folds,
-    Inside,
-    Numbers,
-    Values,
-    check_fleet,
-    informative,
-    pair_folds,
-    standardised,
-)
+from seg_mia.membership.fleet.arrays import Folds, Inside, Numbers, Values, pair_folds, prepared
 from seg_mia.membership.fleet.recipe import Rate, by_patient, pooled_auc, pooled_rates, rate
 from seg_mia.membership.fleet.scoring import FleetAttack, scored
 from seg_mia.membership.intervals import Interval
@@ -86,10 +77,7 @@ def network_curve(
     """
     if not counts or min(counts) < 1 or draws < 1:
         raise InputError(f"counts and draws must be 1 or more, got {list(counts)} and {draws}; try 4 and 5")
-    values = check_fleet(signals, inside)
-    values = values[:, :, informative(values)] if values.ndim == 3 else values
-    values = standardised(values) if standardise else values
-    units, members, _ = by_patient(values, inside, groups)
+    units, members, _ = by_patient(prepared(signals, inside, standardise=standardise), inside, groups)
     fold = pair_folds(members)
     largest = len(members) - int(np.bincount(fold).max())
     points = list[CurvePoint]()

@@ -10,6 +10,7 @@ one instead: the bound is on epsilon under replacing one unit, not under adding 
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +71,9 @@ def many_runs_bound(
         raise InputError(
             f"the bound needs networks with and without the patient, got {within} and {without}; train more"
         )
-
-    def proved(true: int, false: int) -> float:
-        level = (1 - confidence) / 2
-        low = clopper_pearson(true, within, level=level)[0]
-        high = clopper_pearson(false, without, level=level)[1]
-        return _epsilon(low, high, delta, gaussian=gaussian)
-
+    proved = partial(
+        _proved, within=within, without=without, delta=delta, gaussian=gaussian, confidence=confidence
+    )
     return Certified(
         epsilon=proved(*counts),
         attainable=proved(within, 0),
@@ -118,6 +115,16 @@ def _most_exposed(values: Values, inside: Inside) -> tuple[int, float]:
         raise InputError("no patient is inside one and outside another of the choosing networks; train more")
     patient = int(np.nanargmax(effect))
     return patient, float((means[0][patient] + means[1][patient]) / 2)
+
+
+def _proved(
+    true: int, false: int, *, within: int, without: int, delta: float, gaussian: bool, confidence: float
+) -> float:
+    """Return the epsilon that true and false positives prove, of so many networks with and without."""
+    level = (1 - confidence) / 2
+    low = clopper_pearson(true, within, level=level)[0]
+    high = clopper_pearson(false, without, level=level)[1]
+    return _epsilon(low, high, delta, gaussian=gaussian)
 
 
 def _epsilon(tpr: float, fpr: float, delta: float, *, gaussian: bool) -> float:

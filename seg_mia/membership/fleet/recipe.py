@@ -44,6 +44,8 @@ class Rate:
         achieved_high: upper bound.
         expected_false_positives: non-members times `fpr`.
         ppv: fraction of members among the positives, by prior; None without positives.
+        chosen_on: number of the attacker's non-members that the threshold was chosen on, the fewest if there
+            are several thresholds; None at one chosen on the evaluated decisions, or from a distribution.
     """
 
     fpr: float
@@ -55,16 +57,27 @@ class Rate:
     high: float | None = None
     achieved_low: float | None = None
     achieved_high: float | None = None
+    chosen_on: int | None = None
+
+    @property
+    def expected_choosing(self) -> float | None:
+        """Expected false positives among the non-members that the threshold was chosen on."""
+        return None if self.chosen_on is None else self.chosen_on * self.fpr
 
     @property
     def resolvable(self) -> bool:
-        """Whether one false positive or more is expected."""
-        return self.expected_false_positives >= 1 - 1e-9
+        """Whether one false positive or more is expected where it is decided, and where that was chosen."""
+        return self._fewest >= 1 - 1e-9
 
     @property
     def flagged(self) -> bool:
-        """Whether fewer than five false positives are expected."""
-        return self.expected_false_positives < 5 - 1e-9
+        """Whether fewer than five are expected in one of the two."""
+        return self._fewest < 5 - 1e-9
+
+    @property
+    def _fewest(self) -> float:
+        chosen = self.expected_choosing
+        return self.expected_false_positives if chosen is None else min(self.expected_false_positives, chosen)
 
 
 def attacked(signals: Numbers, inside: Inside, attack: FleetAttack, folds: Folds | None = None) -> Values:
@@ -268,6 +281,8 @@ def transferred_rates(
     check_fleet(scores, inside)
     fold = _checked_folds(inside, folds)
     result = list[Rate]()
+    nonmembers = (~inside).sum(axis=1)
+    fewest = min(int(nonmembers[fold != number].sum()) for number in np.unique(fold))
     for fpr in fprs:
         decisions = np.empty(inside.shape, dtype=np.bool_)
         for number in np.unique(fold):
@@ -275,7 +290,7 @@ def transferred_rates(
             decisions[~attackers] = scores[~attackers] >= threshold_at_fpr(
                 scores[attackers], inside[attackers], fpr
             )
-        result.append(decided_rate(fpr, decisions, inside))
+        result.append(replace(decided_rate(fpr, decisions, inside), chosen_on=fewest))
     return result
 
 

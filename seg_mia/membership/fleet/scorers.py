@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypedDict
 
 import numpy as np
 from scipy import stats
@@ -28,12 +28,19 @@ from seg_mia.membership.fleet.victim import (
     turn_threshold,
 )
 from seg_mia.membership.scorers import Learner, Levelled, Scorer
-from seg_mia.membership.scores import Guesses
+from seg_mia.membership.scores import Guesses, calibrated
 
 VICTIM = -1
 """Number of the victim among networks."""
 OFFLINE = Fleet(count=2, maximum=None, sampling="offline")
 """Shadows of the likelihood ratio attack without those trained on a sample."""
+
+
+class _Densities(TypedDict):
+    """How Gaussians are fitted to few shadows."""
+
+    variance: Variance
+    centre: Centre
 
 
 @dataclass(kw_only=True)
@@ -117,6 +124,20 @@ class ByReferences(Levelled):
 
 
 @dataclass(kw_only=True)
+class Calibrated(ByReferences):
+    """Call an image a member if the victim's number is low relative to its difficulty (`calibrated`).
+
+    The difficulty is the mean number under shadows not trained on the image.
+    """
+
+    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
+
+    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `calibrated` of losses, which are minus these signals."""
+        return calibrated(-target, -references, inside)
+
+
+@dataclass(kw_only=True)
 class Lira(ByReferences):
     """The likelihood ratio attack, by shadows with and without a sample (`lira_online`), or without alone.
 
@@ -126,6 +147,8 @@ class Lira(ByReferences):
         variance: as in `lira_online`.
         centre: as in `lira_online`.
         density: of several signals, as in `lira_vector`; online.
+        guess: expect the effect that membership has on the shadows' own samples of the same difficulty;
+            offline, with variance bayesian.
     """
 
     needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="online")
@@ -133,67 +156,52 @@ class Lira(ByReferences):
     variance: Variance = "bayesian"
     centre: Centre = "mean"
     density: Density = "separate"
+    guess: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_centre(self.variance, self.centre)
+        if self.variance == "bayesian":  # which has its own
+            refuse_idle("with variance bayesian", centre=(self.centre, "mean"))
+        else:
+            refuse_idle(f"with variance {self.variance}", guess=(self.guess, False))
+        self._effects = list[JointPrior]()
         if self.mode == "offline":
             refuse_idle("with mode offline", density=(self.density, "separate"))
             vars(self)["needs"] = OFFLINE  # of this scorer, in front of its class's
+        else:
+            refuse_idle("with mode online", guess=(self.guess, False))
 
     @classmethod
     def needs_with(cls, settings: Mapping[str, object]) -> Fleet:
         """Return what `mode` requires."""
         return OFFLINE if settings.get("mode") == "offline" else cls.needs
 
+    def learn(self, references: Values, inside: Inside) -> None:
+        """Learn the expected effect on each signal, with `guess`."""
+        self._effects = (
+            [fitted_joint(signal, inside) for signal in _signals(references)] if self.guess else []
+        )
+
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `lira_online`, or `lira_vector` of several signals; offline the sum of `lira_offline`."""
-        settings = target, references, inside
+        densities: _Densities = {"variance": self.variance, "centre": self.centre}
         if self.mode == "offline":
-            columns = np.atleast_2d(target.T), np.moveaxis(np.atleast_3d(references), 2, 0)
+            signals = _signals(references)
+            effects: Sequence[JointPrior | None] = self._effects or [None] * len(signals)
+            columns = zip(np.atleast_2d(target.T), signals, effects, strict=True)
             scores = [
-                lira_offline(one, others, inside, variance=self.variance, centre=self.centre)
-                for one, others in zip(*columns, strict=True)
+                lira_offline(own, others, inside, effect=effect, **densities)
+                for own, others, effect in columns
             ]
             return np.asarray(np.sum(scores, axis=0), dtype=np.float64)
         if target.ndim == 2:
-            return lira_vector(*settings, density=self.density, variance=self.variance, centre=self.centre)
-        return lira_online(*settings, variance=self.variance, centre=self.centre)
+            return lira_vector(target, references, inside, density=self.density, **densities)
+        return lira_online(target, references, inside, **densities)
 
-
-@dataclass(kw_only=True)
-class LiraOffline(ByReferences):
-    """The likelihood ratio attack, offline: shadows trained on a sample are not used for it.
-
-    Args:
-        variance: as in `lira_offline`.
-        centre: as in `lira_offline`.
-        guess: expect the effect that membership has on the shadows' own samples of the same difficulty.
-    """
-
-    needs: ClassVar[Fleet] = OFFLINE
-    variance: Variance = "bayesian"
-    centre: Centre = "mean"
-    guess: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_centre(self.variance, self.centre)
-        if self.guess and self.variance != "bayesian":
-            raise InputError(
-                f"guess goes with variance bayesian, got {self.variance}; leave one of the two out"
-            )
-        self._effect: JointPrior | None = None
-
-    def learn(self, references: Values, inside: Inside) -> None:
-        """Learn the expected effect."""
-        self._effect = fitted_joint(references, inside) if self.guess else None
-
-    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return `lira_offline`."""
-        return lira_offline(
-            target, references, inside, variance=self.variance, centre=self.centre, effect=self._effect
-        )
+    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `compare`, with the effect learnt from these references."""
+        self.learn(references, inside)
+        return self.compare(target, references, inside)
 
 
 @dataclass(kw_only=True)
@@ -361,7 +369,6 @@ class Quantile(Scorer):
         return Guesses(result.scores, float(stats.norm.isf(self.fpr)), regression=result)
 
 
-def _check_centre(variance: Variance, centre: Centre) -> None:
-    """Raise InputError for a centre that the Bayesian density, which has its own, would not use."""
-    if variance == "bayesian":
-        refuse_idle("with variance bayesian", centre=(centre, "mean"))
+def _signals(references: Values) -> Values:
+    """Return the networks' values of each signal, (signals, networks, n)."""
+    return np.moveaxis(np.atleast_3d(references), 2, 0)

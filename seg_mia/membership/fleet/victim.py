@@ -42,7 +42,7 @@ class Thresholds:
         chances: probability of each patient's score, or a higher one, under a network without it, (units,);
             None where no patient has two such networks.
         nonmembers: number of patients outside the attacker's networks that `lowest` was chosen on, over all
-            networks; a rate below one over it is not resolvable.
+            networks (`Rate.chosen_on`).
     """
 
     units: Names
@@ -61,7 +61,6 @@ class VictimRates:
         pooled: one threshold, chosen on the evaluated scores, with the bounds of `tpr_bounds`.
         transferred: one threshold, from the attacker's networks; empty without.
         calibrated: a threshold for each patient, from the attacker's networks; empty without.
-        choosing: number of the attacker's non-members behind `transferred`; None if unknown.
     """
 
     members: int
@@ -69,7 +68,6 @@ class VictimRates:
     pooled: Sequence[Rate]
     transferred: Sequence[Rate]
     calibrated: Sequence[Rate]
-    choosing: int | None = None
 
 
 def in_turn(
@@ -222,13 +220,17 @@ def victim_rates(
         )
     lowest = {} if thresholds is None else thresholds.lowest
     chances = None if thresholds is None else thresholds.chances
+    chosen_on = None if thresholds is None else thresholds.nonmembers
     return VictimRates(
         members=int(inside.sum()),
         nonmembers=int((~inside).sum()),
         pooled=[_chosen_here(means, inside, fpr) for fpr in fprs],
-        transferred=[_decided(fpr, means >= lowest[fpr], inside) for fpr in fprs if fpr in lowest],
+        transferred=[
+            replace(_decided(fpr, means >= lowest[fpr], inside), chosen_on=chosen_on)
+            for fpr in fprs
+            if fpr in lowest
+        ],
         calibrated=[] if chances is None else [_decided(fpr, chances <= fpr, inside) for fpr in fprs],
-        choosing=None if thresholds is None else thresholds.nonmembers,
     )
 
 

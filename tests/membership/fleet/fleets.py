@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.membership.answers import Answers
-from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Rmia
-from seg_mia.membership.scorers import Calibrated, Scorer, Threshold
+from seg_mia.membership.fleet.scorers import Base, ByReferences, Calibrated, Lira, Rmia
+from seg_mia.membership.scorers import Scorer, Threshold
 
 SCORERS: tuple[Callable[[], Scorer], ...] = (
     Lira,
@@ -20,10 +20,10 @@ SCORERS: tuple[Callable[[], Scorer], ...] = (
     lambda: Lira(density="joint"),
     lambda: Lira(density="pooled"),
     lambda: Lira(standardise=False),
-    LiraOffline,
-    lambda: LiraOffline(variance="per_sample"),
-    lambda: LiraOffline(variance="robust"),
-    lambda: LiraOffline(guess=True),
+    lambda: Lira(mode="offline"),
+    lambda: Lira(mode="offline", variance="per_sample"),
+    lambda: Lira(mode="offline", variance="robust"),
+    lambda: Lira(mode="offline", guess=True),
     Base,
     lambda: Base(online=False),
     Rmia,

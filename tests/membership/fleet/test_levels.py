@@ -1,7 +1,9 @@
 """Levels of networks: over like shares of members, or over samples outside all trainings."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,8 +14,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.membership import _warn_of_levels
 from seg_mia.membership import auc
 from seg_mia.membership.answers import Answers
-from seg_mia.membership.fleet.scorers import Base, Lira, LiraOffline, Rmia
-from seg_mia.membership.scorers import Calibrated
+from seg_mia.membership.fleet.scorers import Base, Calibrated, Lira, Rmia
 from seg_mia.results.evaluation import membership_scores
 from tests.membership.fleet.test_scorers import IDS, fleet
 from tests.membership.fleet.worlds import members_of, signals_of
@@ -83,8 +84,8 @@ def other_half(seed: int) -> tuple[Answers, list[Answers]]:
     return Answers(names[~own], names[~own], inside[0, ~own], ~own[~own], -signals[0, ~own]), shadows
 
 
-@pytest.mark.parametrize("kind", [LiraOffline, Calibrated])
-def test_shadows_of_the_other_half_decide_at_the_nominal_rate(kind: type[LiraOffline | Calibrated]) -> None:
+@pytest.mark.parametrize("kind", [partial(Lira, mode="offline"), Calibrated])
+def test_shadows_of_the_other_half_decide_at_the_nominal_rate(kind: Callable[[], Lira | Calibrated]) -> None:
     """Levels of shadows are over their own samples, half of them members, as the victim's over its own."""
     reached = list[float]()
     for seed in range(4):
@@ -146,7 +147,7 @@ def test_a_level_outside_needs_samples_and_an_attack_that_takes_levels_out() -> 
 
 def test_another_share_of_members_than_the_shadows_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     victim, shadows = other_half(0)
-    attack = cast("Any", SimpleNamespace(scorer=LiraOffline()))
+    attack = cast("Any", SimpleNamespace(scorer=Lira(mode="offline")))
     with caplog.at_level(logging.WARNING):
         _warn_of_levels(attack, victim, shadows)
         assert not caplog.records

@@ -115,6 +115,18 @@ def test_pooled_rates_by_hand() -> None:
     assert all(rate.low is None and rate.high is None for rate in rates)
 
 
+def test_a_threshold_of_other_networks_counts_the_nonmembers_it_was_chosen_on() -> None:
+    inside = np.array([[True, True, True, False], [False, False, False, True], [True, False, False, False]])
+    scores = np.arange(12.0).reshape(3, 4)
+    (rate,) = transferred_rates(scores, inside, np.array([0, 0, 1]), fprs=(0.5,))
+    # Four non-members of the first fold decide for the second, three of the second for the first.
+    assert (rate.chosen_on, rate.expected_choosing, rate.expected_false_positives) == (3, 1.5, 3.5)
+    assert rate.resolvable
+    (rare,) = transferred_rates(scores, inside, np.array([0, 0, 1]), fprs=(0.3,))
+    assert rare.expected_false_positives > 1
+    assert not rare.resolvable
+
+
 def test_bounds_of_pooled_rates_contain_the_rate_where_they_are_given() -> None:
     generator = np.random.default_rng(4)
     truth, hits, worlds = float(stats.norm.sf(stats.norm.isf(0.1) - 1.5)), 0, 60

@@ -22,8 +22,8 @@ from seg_mia.membership.fleet import (
 )
 from seg_mia.membership.fleet.joint import fitted_joint
 from seg_mia.membership.fleet.ratios import Population, rmia, tuned_offline_a
-from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
-from seg_mia.membership.scorers import Calibrated, Threshold
+from seg_mia.membership.fleet.scorers import Base, ByReferences, Calibrated, Lira, Quantile, Rmia
+from seg_mia.membership.scorers import Threshold
 from seg_mia.results.evaluation import membership_scores
 from tests.membership.fleet.worlds import Values, members_of, signals_of
 
@@ -63,10 +63,9 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
     for scorer, expected in (
         (Lira(), lira_online(levels[0], levels[1:], inside[1:])),
         (Lira(variance="fixed"), lira_online(levels[0], levels[1:], inside[1:], variance="fixed")),
-        (LiraOffline(), lira_offline(levels[0], levels[1:], inside[1:])),
         (Lira(mode="offline"), lira_offline(levels[0], levels[1:], inside[1:])),
         (
-            LiraOffline(guess=True),
+            Lira(mode="offline", guess=True),
             lira_offline(
                 levels[0], levels[1:], inside[1:], effect=fitted_joint(standardised(numbers[1:]), inside[1:])
             ),
@@ -127,7 +126,25 @@ def test_offline_several_signals_are_added_and_shadows_with_a_sample_not_needed(
         Lira(mode="offline", density="joint")
 
 
-@pytest.mark.parametrize("scorer", [Lira(), LiraOffline(), Base(), Base(online=False)])
+def test_the_effect_is_guessed_for_each_signal_from_the_networks_compared() -> None:
+    victim, shadows, numbers, inside = fleet(6, signals=2)
+    levels = standardised(numbers)
+    expected = sum(
+        lira_offline(
+            levels[0, :, k], levels[1:, :, k], inside[1:], effect=fitted_joint(levels[1:, :, k], inside[1:])
+        )
+        for k in range(2)
+    )
+    scorer = Lira(mode="offline", guess=True)
+    scorer.fit(shadows)
+    np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)
+    fresh = Lira(mode="offline", guess=True)  # as in the audit of a recipe, which fits nothing
+    np.testing.assert_allclose(fresh.pooled(levels[0], levels[1:], inside[1:]), expected)
+    plain = Lira(mode="offline").pooled(levels[0], levels[1:], inside[1:])
+    assert not np.allclose(plain, expected)
+
+
+@pytest.mark.parametrize("scorer", [Lira(), Lira(mode="offline"), Base(), Base(online=False)])
 def test_shadows_that_take_turns_teach_a_threshold(scorer: ByReferences) -> None:
     victim, shadows, _, inside = fleet(8)
     scorer.fit(shadows)
@@ -222,7 +239,7 @@ def test_too_few_shadows_are_one_line() -> None:
 def test_shadows_too_few_to_take_turns_decide_at_nought() -> None:
     victim, shadows, _, _ = fleet(4)
     never = [replace(shadow, members=np.zeros(200, dtype=np.bool_)) for shadow in shadows[:2]]
-    scorer = LiraOffline()
+    scorer = Lira(mode="offline")
     scorer.fit(never)
     assert scorer.score(victim, never).threshold == 0
     with pytest.raises(InputError, match="must be those of the fit, 2, got 4"):

@@ -8,7 +8,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers
 from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.membership.fleet.arrays import Folds, Inside
-from seg_mia.membership.fleet.scorers import Lira
+from seg_mia.membership.fleet.scorers import Calibrated, Lira
 from seg_mia.membership.fleet.victim import (
     Thresholds,
     in_turn,
@@ -16,8 +16,9 @@ from seg_mia.membership.fleet.victim import (
     transferred_thresholds,
     victim_rates,
 )
-from seg_mia.membership.scorers import Calibrated, Threshold
+from seg_mia.membership.scorers import Threshold
 from seg_mia.results.evaluation import membership_scores
+from seg_mia.results.rates import threshold_rates
 from tests.membership.fleet.worlds import Values, members_of, signals_of
 
 
@@ -95,6 +96,35 @@ def test_the_rates_of_a_victim_by_hand() -> None:
     assert victim_rates(scores, members, names, fprs=(0.25,)).transferred == []
     with pytest.raises(InputError, match="got 8 for 7"):
         victim_rates(scores[:7], members[:7], names[:7], thresholds)
+
+
+@pytest.mark.parametrize(
+    ("nonmembers", "chosen_on", "resolvable", "flagged"),
+    [
+        (50, None, True, False),  # 5 expected of the victim's
+        (50, 50, True, False),
+        (50, 49, True, True),  # 4.9 expected of those it was chosen on
+        (50, 9, False, True),  # their maximum, whatever the nominal rate
+        (49, 500, True, True),
+        (9, 500, False, True),
+    ],
+)
+def test_both_sides_of_a_shadows_threshold_limit_its_rate(
+    nonmembers: int, chosen_on: int | None, resolvable: bool, flagged: bool
+) -> None:
+    members = np.arange(nonmembers + 20) < 20
+    names = np.char.zfill(np.arange(len(members)).astype(str), 3)
+    thresholds = Thresholds(names, {0.1: 0.5}, np.full(len(names), 0.2), chosen_on)
+    rates = victim_rates(members.astype(np.float64), members, names, thresholds, fprs=(0.1,))
+    result = threshold_rates(rates)
+    (transferred,) = result.transferred
+    assert transferred.expected == pytest.approx(nonmembers / 10)
+    assert transferred.expected_choosing == (None if chosen_on is None else pytest.approx(chosen_on / 10))
+    assert (transferred.resolvable, transferred.flagged) == (resolvable, flagged)
+    assert transferred.tpr.resolvable == transferred.achieved_fpr.resolvable == resolvable
+    for alone in (*result.pooled, *result.calibrated):  # decided here, or by fitted distributions
+        assert (alone.resolvable, alone.flagged) == (nonmembers >= 10, nonmembers < 50)
+        assert alone.expected_choosing is None
 
 
 @pytest.mark.parametrize("scorer", [Lira(), Calibrated(), Threshold()])
