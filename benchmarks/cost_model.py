@@ -14,6 +14,7 @@ proportional, 0 constant.
 import argparse
 import io
 import json
+import logging
 import multiprocessing
 import os
 import statistics
@@ -321,6 +322,8 @@ def main() -> None:
     chosen, costs = axes(quick=given.quick), dict[str, list[Point]]()
     if given.only:
         chosen = [axis for axis in chosen if set(given.only) & set(axis.name.split())]
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     stage_key._tool()  # the digest of the code, which each fleet would compute for itself
     print("| amount | work | processor seconds | MiB | exponent of time | of memory |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -77,7 +77,7 @@ def defer() -> None:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Import Lightning in this context without torch's compiler and triton, a third of its import time.
+    """Import Lightning in this context without torch's compiler, a third of its import time, and triton.
 
     Lightning asks for the compiler only to mark a function and to recognise compiled networks, of which there
     are none before it is imported, and for triton to recognise its kernels, which a help page runs none of.
