@@ -244,8 +244,12 @@ def _slope(amounts: Sequence[int], costs: Sequence[float]) -> float:
 
 def in_words(values: Sequence[float]) -> str:
     """Return the median, and the range if there are several."""
-    spread = f" ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else ""
-    return f"{statistics.median(values):.3g}{spread}"
+    spread = f" ({_short(min(values))} to {_short(max(values))})" if len(values) > 1 else ""
+    return _short(statistics.median(values)) + spread
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def drawn(costs: dict[str, list[Point]], chosen: Sequence[Axis]) -> Figure:
@@ -309,11 +313,19 @@ def arguments() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--quick", action="store_true", help="two points of each amount")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="amounts whose name has one of these words")
+    parser.add_argument("--only", nargs="+", choices=list(map(word_of, axes(quick=True))), help="amounts")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each point")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/costs.png"))
     parser.add_argument("--json", type=Path, help="file for the points")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.repeats < 1:
+        parser.error(f"--repeats must be at least 1, got {given.repeats}; 3 are usual")
+    return given
+
+
+def word_of(axis: Axis) -> str:
+    """Return the last word of an amount's name, by which `--only` knows it."""
+    return axis.name.split()[-1]
 
 
 def main() -> None:
@@ -321,7 +333,7 @@ def main() -> None:
     given = arguments()
     chosen, costs = axes(quick=given.quick), dict[str, list[Point]]()
     if given.only:
-        chosen = [axis for axis in chosen if set(given.only) & set(axis.name.split())]
+        chosen = [axis for axis in chosen if word_of(axis) in given.only]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     stage_key._tool()  # the digest of the code, which each fleet would compute for itself

@@ -51,7 +51,7 @@ def figures(sizes: Sizes, repeats: int) -> Iterator[Figure]:
 
 
 def _measured(name: str, limit: float, work: Callable[[], None], repeats: int) -> Figure:
-    if repeats > 1:
+    if repeats > 1:  # a single run says nothing of speed
         work()  # reads files from the disk
     times = []
     for _ in range(repeats):

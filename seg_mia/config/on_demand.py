@@ -91,12 +91,12 @@ def without_compiler() -> Iterator[None]:
     compiler: Any = ModuleType(COMPILER)
     compiler.OptimizedModule = _Compiled("OptimizedModule", (torch.nn.Module,), {})
     compiler.disable = lambda function=None, *_, **__: function or (lambda decorated: decorated)
+    modules = {COMPILER: compiler}
+    if find_spec("triton"):
+        modules[KERNELS] = _module(KERNELS, JITFunction=type("JITFunction", (), {}))
     torch._dynamo = compiler
-    kernels = (
-        {KERNELS: _module(KERNELS, JITFunction=type("JITFunction", (), {}))} if find_spec("triton") else {}
-    )
     try:
-        with _standing_in({COMPILER: compiler} | kernels):
+        with _standing_in(modules):
             yield
     finally:
         del torch._dynamo

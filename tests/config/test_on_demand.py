@@ -34,6 +34,7 @@ UNUSED = (
 """What no page of help runs."""
 DEFERRED = """
 import sys
+from importlib.util import find_spec
 from seg_mia.config.on_demand import PACKAGES, defer, without_compiler
 
 defer()
@@ -46,6 +47,10 @@ from lightning.fabric.wrappers import OptimizedModule
 
 assert not isinstance(torch.nn.Linear(1, 1), OptimizedModule)
 assert isinstance(torch.compile(torch.nn.Linear(1, 1)), OptimizedModule)
+if find_spec("triton"):
+    from triton.runtime.jit import JITFunction
+
+    assert JITFunction.__module__ == "triton.runtime.jit"
 
 import albumentations, scipy.optimize, scipy.signal, segmentation_models_pytorch, timm, torchmetrics
 from scipy import fft, ndimage, special, stats
