@@ -262,7 +262,7 @@ def drawn(costs: dict[str, list[Point]], chosen: Sequence[Axis]) -> Figure:
         for row, values in enumerate(([p.seconds for p in points], [p.megabytes for p in points])):
             panel = panels[row][column]
             middle = np.array([statistics.median(repeated) for repeated in values])
-            low, high = (np.array([end(repeated) for repeated in values]) for end in (min, max))
+            low, high = np.array([(min(repeated), max(repeated)) for repeated in values]).T
             panel.errorbar(
                 amounts, middle, [middle - low, high - middle], marker="o", ms=3, capsize=2, color="tab:blue"
             )

@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def seconds_of(item: pytest.Item) -> int:
     """Return about how long a test takes, by its mark `slow`; 0 if it does not say."""
-    return max((seconds for mark in item.iter_markers("slow") for seconds in mark.args), default=0)
+    return max((int(seconds) for mark in item.iter_markers("slow") for seconds in mark.args), default=0)
 
 
 @pytest.fixture
