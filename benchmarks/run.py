@@ -11,7 +11,7 @@ drifts does not decide. A ratio is the baseline's time by ours; its median, lowe
 repetitions are printed. The exit code is 1 if a result differs from its baseline's; a target that is missed
 is printed. Memory, fleets and commands have limits instead of baselines. What cannot be measured here is left
 out with its reason: attacks on a device without one, bfloat16 on processors that lack it, other libraries.
-`--quick` takes sizes of seconds, which show that results agree and say nothing of speed.
+`--quick` takes sizes of seconds and no repetitions, which show that results agree and say nothing of speed.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--groups", nargs="+", choices=groups_of(), help="all by default")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="pairs by name, all of a group by default")
-    parser.add_argument("--quick", action="store_true", help="smallest sizes, one repetition")
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, no repetitions")
     parser.add_argument("--size", type=int, help=f"side of an image in pixels, {Sizes().side} by default")
     parser.add_argument("--images", type=int, help=f"images of an attack, {Sizes().images} by default")
     parser.add_argument("--device", help=f"of the group device, {Sizes().device} by default")
@@ -168,7 +168,7 @@ def main() -> int:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.simplefilter("ignore")  # Lightning's and torch's, which say nothing of time
     groups, sizes = given.groups or groups_of(), sizes_of(given)
-    repeats = given.repeats or (1 if given.quick else 5)
+    repeats = given.repeats or (0 if given.quick else 5)
     content = machine() | {"sizes": vars(sizes)}
     print(
         ", ".join(f"{name} {value}" for name, value in content.items() if name not in {"versions", "sizes"})
@@ -182,7 +182,7 @@ def main() -> int:
         print(line(row), flush=True)
     content["pairs"] = [row.plain() for row in rows]
     content["figures"] = []
-    for figure in measured_figures([] if given.only else groups, sizes, repeats):
+    for figure in measured_figures([] if given.only else groups, sizes, max(1, repeats)):
         content["figures"].append(figure.plain())
         print(figure_line(figure), flush=True)
     print("\nbaselines: " + "; ".join(f"{row.name}: {row.what}" for row in rows))

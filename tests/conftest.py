@@ -54,8 +54,13 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest trainings first, so that no worker has one left when the others are done."""
-    items.sort(key=lambda item: "all_cores" not in getattr(item, "fixturenames", ()))
+    """Run the longest tests first, so that no worker has one left when the others are done."""
+    items.sort(key=lambda item: -seconds_of(item))
+
+
+def seconds_of(item: pytest.Item) -> int:
+    """Return about how long a test takes, by its mark `slow`; 0 if it does not say."""
+    return max((int(seconds) for mark in item.iter_markers("slow") for seconds in mark.args), default=0)
 
 
 @pytest.fixture

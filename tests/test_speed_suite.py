@@ -52,6 +52,13 @@ def test_a_ratio_is_that_of_the_baseline_to_ours() -> None:
     assert "**missed**" in line(measure(pair(1.0, target=40.0), 1))
 
 
+def test_without_repetitions_the_times_are_those_of_the_compared_runs() -> None:
+    measured = measure(pair(1.0), 0)
+    assert measured.repetitions == 1
+    assert measured.ratio == pytest.approx(4, rel=0.5)
+    assert measured.equal
+
+
 def test_results_that_differ_meet_no_target() -> None:
     measured = measure(pair(1.2), 1)
     assert measured.difference == pytest.approx(0.2)
@@ -85,7 +92,7 @@ def test_a_rate_is_that_of_the_images() -> None:
     assert "images/s" not in line(measure(pair(1.0), 1))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(140)
 def test_everything_is_measured_in_small() -> None:
     words = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--device=cpu", "--json=s.json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=1800)

@@ -121,20 +121,12 @@ class Figure:
 def measure(pair: Pair, repeats: int) -> Measured:
     """Run both ways in turn, after one run of each that is not counted but compared.
 
-    Repetitions end, after three, where they take long.
+    Repetitions end, after three, where they take long. Without any the times are those of the compared runs.
     """
-    ways = (pair.ours, pair.baseline)
-    first = [_timed(way) for way in ways]
+    first = [_timed(way) for way in (pair.ours, pair.baseline)]
     difference = pair.difference(first[0][1], first[1][1])
-    inner = [max(1, round(SHORTEST / max(duration, 1e-4))) for duration, _ in first]
-    times: list[list[float]] = [[], []]
-    begun = time.perf_counter()
-    for repeat in range(repeats):
-        if repeat >= FEWEST and time.perf_counter() - begun > LONG:
-            break
-        order = (0, 1) if repeat % 2 == 0 else (1, 0)  # neither is always the one that comes first
-        for number in order:
-            times[number].append(seconds(ways[number], inner[number]))
+    durations = [duration for duration, _ in first]
+    times = _in_turn(pair, durations, repeats) if repeats else [[duration] for duration in durations]
     ratios = [slow / fast for fast, slow in zip(*times, strict=True)]
     return Measured(
         name=pair.name,
@@ -150,6 +142,27 @@ def measure(pair: Pair, repeats: int) -> Measured:
         allowed=pair.allowed,
         images=pair.images,
     )
+
+
+def _in_turn(pair: Pair, durations: Sequence[float], repeats: int) -> list[list[float]]:
+    """Return the times of our way and of the baseline in each repetition, each of so many runs in a row.
+
+    Args:
+        pair: both ways.
+        durations: seconds of one run of each.
+        repeats: repetitions, at least 1.
+    """
+    ways = (pair.ours, pair.baseline)
+    inner = [max(1, round(SHORTEST / max(duration, 1e-4))) for duration in durations]
+    times: list[list[float]] = [[], []]
+    begun = time.perf_counter()
+    for repeat in range(repeats):
+        if repeat >= FEWEST and time.perf_counter() - begun > LONG:
+            break
+        order = (0, 1) if repeat % 2 == 0 else (1, 0)  # neither is always the one that comes first
+        for number in order:
+            times[number].append(seconds(ways[number], inner[number]))
+    return times
 
 
 def _timed(way: Callable[[], Any]) -> tuple[float, Any]:

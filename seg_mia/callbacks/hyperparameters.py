@@ -1,12 +1,13 @@
 """Settings of a run in TensorBoard, beside its results."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Hyperparameters(Callback):
@@ -29,12 +30,14 @@ class Hyperparameters(Callback):
                 write_session(logger.experiment, self.settings)
 
 
-def write_session(writer: SummaryWriter, settings: Mapping[str, object]) -> None:
+def write_session(writer: "SummaryWriter", settings: Mapping[str, object]) -> None:
     """Write the HPARAMS record of one run.
 
     The experiment's list of settings and metrics is omitted: TensorBoard would apply the first run's list to
     all runs and hide values of others. Without it, TensorBoard collects them from all runs.
     """
+    from torch.utils.tensorboard.summary import hparams
+
     untyped: Any = writer
     _, start, end = hparams(dict(settings), {})  # type: ignore[no-untyped-call]  # torch has no types there
     file = untyped._get_file_writer()

@@ -11,9 +11,11 @@ from typing import Any
 
 PACKAGES = (
     "albumentations",
+    "scipy.fft",
     "scipy.ndimage",
     "scipy.optimize",
     "scipy.signal",
+    "scipy.special",
     "scipy.stats",
     "segmentation_models_pytorch",
     "timm",
@@ -21,6 +23,8 @@ PACKAGES = (
 )
 """Packages whose import takes long, and that only trainings, attacks and results use."""
 COMPILER = "torch._dynamo"
+KERNELS = "triton.runtime.jit"
+PLOTS = "torchmetrics.utilities.plot"
 
 
 class _OnDemand(ModuleType):
@@ -73,10 +77,11 @@ def defer() -> None:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Import Lightning in this context without torch's compiler, a third of Lightning's import time.
+    """Import Lightning in this context without torch's compiler, a third of its import time, and triton.
 
-    Lightning asks for it only to mark a function and to recognise compiled networks, of which there are none
-    before the compiler is imported. In a process that has imported it, nothing changes.
+    Lightning asks for the compiler only to mark a function and to recognise compiled networks, of which there
+    are none before it is imported, and for triton to recognise its kernels, which a help page runs none of.
+    In a process that has imported the compiler, nothing changes.
     """
     import torch
 
@@ -86,19 +91,49 @@ def without_compiler() -> Iterator[None]:
     compiler: Any = ModuleType(COMPILER)
     compiler.OptimizedModule = _Compiled("OptimizedModule", (torch.nn.Module,), {})
     compiler.disable = lambda function=None, *_, **__: function or (lambda decorated: decorated)
-    sys.modules[COMPILER] = torch._dynamo = compiler
+    modules = {COMPILER: compiler}
+    if find_spec("triton"):
+        modules[KERNELS] = _module(KERNELS, JITFunction=type("JITFunction", (), {}))
+    torch._dynamo = compiler
+    try:
+        with _standing_in(modules):
+            yield
+    finally:
+        del torch._dynamo
+
+
+def _module(name: str, **attributes: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(attributes)
+    return module
+
+
+@contextmanager
+def _standing_in(modules: Mapping[str, ModuleType]) -> Iterator[None]:
+    """Let modules stand in for those of their names that this process has not imported."""
+    missing = {name: module for name, module in modules.items() if name not in sys.modules}
+    sys.modules.update(missing)
     try:
         yield
     finally:
-        del sys.modules[COMPILER], torch._dynamo
+        for name in missing:
+            del sys.modules[name]
 
 
 def _metric(module: str, name: str) -> Callable[[], object]:
     def imported() -> object:
-        import_module("torchmetrics.utilities")  # which imports the metrics' base class in its middle
-        return getattr(import_module(module), name)
+        with _standing_in(
+            {PLOTS: _module(PLOTS, _AX_TYPE=object, _PLOT_OUT_TYPE=object, plot_single_or_multi_val=_plot)}
+        ):
+            import_module("torchmetrics.utilities")  # which imports the metrics' base class in its middle
+            return getattr(import_module(module), name)
 
     return imported
+
+
+def _plot(*args: Any, **settings: Any) -> Any:
+    """Draw a metric's values: the module that does so imports matplotlib."""
+    return import_module(PLOTS).plot_single_or_multi_val(*args, **settings)
 
 
 _WITHOUT: Mapping[str, Mapping[str, Callable[[], object]]] = {

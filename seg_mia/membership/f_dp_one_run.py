@@ -7,7 +7,7 @@ Here it is that of mu-Gaussian privacy, f(x) = Phi(Phi^-1(1 - x) - mu), which ho
 units in each step.
 """
 
-from scipy.special import ndtr, ndtri
+from scipy import special
 
 from seg_mia.membership.arrays import Members, Scores
 from seg_mia.membership.certify import Certified, by_guesses, checked_coins
@@ -67,7 +67,7 @@ def refuted(samples: int, guesses: int, right: int, *, mu: float, alpha: float) 
     """
     r, h = alpha * right / samples, alpha * (guesses - right) / samples
     for i in range(right - 1, -1, -1):
-        least = float(ndtr(ndtri(r) - mu))
+        least = float(special.ndtr(special.ndtri(r) - mu))
         if least > h:
             r, h = min(r + i / (guesses - i) * (least - h), 1.0), least
     return r + h > guesses / samples

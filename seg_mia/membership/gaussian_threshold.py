@@ -12,7 +12,7 @@ batches, whose losses are not Gaussian.
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import bdtr, ndtr, ndtri
+from scipy import special
 
 from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores
@@ -79,10 +79,10 @@ def few_errors(members: int, nonmembers: int, errors: int, mu: float) -> float:
     low, high = 0.0, min(1.0, members / nonmembers)
     for _ in range(STEPS):
         alpha = (low + high) / 2
-        falls_short = float(ndtr(-ndtri(alpha) - mu)) > nonmembers / members * alpha
+        falls_short = float(special.ndtr(-special.ndtri(alpha) - mu)) > nonmembers / members * alpha
         low, high = (alpha, high) if falls_short else (low, alpha)
     beta = min(nonmembers / members * low, 1.0)
-    return float(bdtr(errors, members, beta) + bdtr(errors, nonmembers, low))
+    return float(special.bdtr(errors, members, beta) + special.bdtr(errors, nonmembers, low))
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy import special
 
 STRIPS = 10_000
 """Midpoint strips for the area below a bound; since it is concave, the area is never underestimated."""
@@ -43,7 +43,7 @@ def of_gaussian(mu: float) -> Permitted:
     TPR = Phi(Phi^-1(FPR) + mu), AUC = Phi(mu / sqrt(2)); mu may be infinite.
     """
     tpr_at_10, tpr_at_1 = gaussian_limit(np.array([0.1, 0.01]), mu).tolist()
-    return Permitted(float(ndtr(mu / math.sqrt(2))), tpr_at_10, tpr_at_1, "gaussian")
+    return Permitted(float(special.ndtr(mu / math.sqrt(2))), tpr_at_10, tpr_at_1, "gaussian")
 
 
 def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
@@ -77,13 +77,15 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
     """Return delta of a mu-Gaussian mechanism, mu above 0, at an epsilon of 0 or more."""
-    above = ndtr(mu / 2 - epsilon / mu)
-    return float(above - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)))
+    above = special.ndtr(mu / 2 - epsilon / mu)
+    return float(above - math.exp(epsilon + special.log_ndtr(-mu / 2 - epsilon / mu)))
 
 
 def gaussian_limit(fpr: NDArray[np.float64], mu: float) -> NDArray[np.float64]:
     """Return the maximum true positive rates under mu-Gaussian privacy, (n,): Phi(Phi^-1(FPR) + mu)."""
-    limit: NDArray[np.float64] = np.where(fpr > 0, ndtr(ndtri(fpr) + mu), 1.0 if math.isinf(mu) else 0.0)
+    limit: NDArray[np.float64] = np.where(
+        fpr > 0, special.ndtr(special.ndtri(fpr) + mu), 1.0 if math.isinf(mu) else 0.0
+    )
     return limit
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +28,8 @@ def trajectories(
         curves: (T, N) by a measure's name.
         mask: name of the mask that predictions are compared with.
     """
+    from matplotlib.figure import Figure
+
     paths = {name: value.cpu().numpy() for name, value in curves.items()}
     both = "iou" in paths and "l2" in paths
     count = len(paths) + both

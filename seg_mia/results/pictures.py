@@ -10,17 +10,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, hsv_to_rgb
-from matplotlib.figure import Figure
-from matplotlib.image import BboxImage
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.metrics.labels import IGNORE
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL.Image import Image as Picture
 
 Pixels = NDArray[np.float32]
@@ -136,6 +132,8 @@ def centre(pixels: Pixels, height: int, width: int) -> Pixels:
 @cache
 def _palette() -> NDArray[np.float32]:
     """Return the colour of each class id (256, 3): beyond the palette other hues, white of ignored pixels."""
+    from matplotlib.colors import hsv_to_rgb
+
     further = np.arange(256 - len(COLOURS))
     hues = np.stack([further * _TURN % 1, 0.45 + 0.25 * (further % 3), 1 - 0.2 * (further // 3 % 3)], axis=1)
     table = np.concatenate([COLOURS, hsv_to_rgb(hues).astype(np.float32)])
@@ -173,6 +171,8 @@ def draw(
         side: of a tile in inches.
         legend: classes by name, whose colours are listed above the sheet instead of titles.
     """
+    from matplotlib.figure import Figure
+
     name_width, title_height, note_height = _COLUMN, 0.35, 0.26
     names = [" ".join(name.split())[:_NAME] for name in names]  # one line, which stays in its column
     tall = [
@@ -205,7 +205,7 @@ def draw(
     return rendered(figure)
 
 
-def _explain(figure: Figure, legend: Mapping[str, int], left: float, below: float) -> None:
+def _explain(figure: "Figure", legend: Mapping[str, int], left: float, below: float) -> None:
     """List the colours of classes along the upper edge, as many as there is room for."""
     width, height = figure.get_size_inches()
     letter, line = 0.075, (height - below / 2) / height
@@ -224,11 +224,15 @@ def _size(pixels: Pixels, side: float) -> tuple[float, float]:
     return columns * scale, lines * scale
 
 
-def _place(figure: Figure, pixels: Pixels, corner: tuple[float, float], side: float, tall: float) -> None:
+def _place(figure: "Figure", pixels: Pixels, corner: tuple[float, float], side: float, tall: float) -> None:
     """Show pixels in the middle of a tile, whose lower left corner and sizes are in inches.
 
     Images are drawn without axes, whose ticks would take most of a sheet's time.
     """
+    from matplotlib.colors import Normalize
+    from matplotlib.image import BboxImage
+    from matplotlib.transforms import Bbox
+
     width, height = _size(pixels, side)
     begin, end = corner[0] + (side - GAP - width) / 2, corner[1] + (tall - height) / 2
     box = Bbox.from_bounds(*(inches * figure.dpi for inches in (begin, end, width, height)))
@@ -237,8 +241,10 @@ def _place(figure: Figure, pixels: Pixels, corner: tuple[float, float], side: fl
     figure.add_artist(image)
 
 
-def rendered(figure: Figure) -> NDArray[np.uint8]:
+def rendered(figure: "Figure") -> NDArray[np.uint8]:
     """Return a figure's pixels (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's backends carry no types
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +39,8 @@ def strength_means(curves: Mapping[str, Tensor]) -> list[dict[str, float]]:
 
 def heatmaps(means: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
     """Return a figure (H, W, 3): the victim's Dice and SSIM over noise_mu (x) and noise_sigma (y)."""
+    from matplotlib.figure import Figure
+
     mus, sigmas = (sorted({row[name] for row in means}) for name in ("noise_mu", "noise_sigma"))
     figure = Figure(figsize=(2.6 + 1.2 * len(mus), 1.2 + 0.55 * len(sigmas)), dpi=110, layout="constrained")
     panes = figure.subplots(1, 2)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
@@ -80,6 +79,8 @@ def success_curves(
     values: Mapping[str, Tensor], losses: Sequence[str], steps: int, *, fusion: bool
 ) -> NDArray[np.uint8]:
     """Return a figure (H, W, 3): the success rate of counted images over the number of steps."""
+    from matplotlib.figure import Figure
+
     counted = values["counted"] > 0
     figure = Figure(figsize=(5.6, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()

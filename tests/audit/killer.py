@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from matplotlib.figure import Figure
+
 import seg_mia.audit.run  # so that each child begins with everything imported
 import seg_mia.experiment.lightning_cli
 from seg_mia.audit import stage_cache, stage_key
@@ -18,6 +20,7 @@ from seg_mia.tasks.segmentation import Segmentation
 
 assert seg_mia.audit.run
 assert seg_mia.experiment.lightning_cli
+Figure.draw = lambda *_: None  # type: ignore[method-assign]  # no picture is looked at: a third of the time
 stage_key._tool()  # and with the digest of the code, which is computed once per process
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from seg_mia.cli import main
 from tests.audit.test_interrupted import KILLER, ONE_CORE, timeless, versions
-from tests.audit.test_side_by_side import FRAGILE, epochs
+from tests.audit.test_side_by_side import epochs, prepare
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +20,16 @@ NETWORKS = 6
 
 
 @pytest.fixture
-def recipe(tiny: Path, folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recipe(
+    tiny: Path,
+    folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undrawn: None,  # noqa: ARG001
+) -> Path:
     """A training of six steps on 6 of 24 samples that counts its epochs and dies when it is told."""
     folder(count=24)
-    (tmp_path / "fragile.py").write_text(FRAGILE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "fragile", raising=False)
+    prepare(tmp_path, monkeypatch)
     callback = f"callbacks: [{{class_path: fragile.Fragile, init_args: {{folder: {tmp_path}}}}}]"
     text = tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6")
     tiny.write_text(text.replace("max_epochs: 1", f"max_epochs: 2, {callback}"))
@@ -64,6 +68,7 @@ def told(place: Path) -> tuple[Any, list[tuple[int, int]]]:
     return nameless(audit), [(network["shadow"], network["seed"]) for network in record["networks"]]
 
 
+@pytest.mark.slow(60)
 def test_a_fleet_killed_anywhere_ends_as_it_would_have(recipe: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "interrupted"  # "broken" makes `Fragile` raise
     assert killed(whole, recipe, "") == [0]
@@ -78,6 +83,7 @@ def test_a_fleet_killed_anywhere_ends_as_it_would_have(recipe: Path, tmp_path: P
     assert not (tmp_path / "epochs").exists()
 
 
+@pytest.mark.slow(70)
 def test_an_audit_with_a_fleet_survives_its_worker_and_its_driver(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(120)
 
 KILLER = Path(__file__).with_name("killer.py")
 TIMES = {"created", "seconds", "cached", "generated", "hours", "training_hours"}

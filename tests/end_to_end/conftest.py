@@ -3,8 +3,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def figures(request: pytest.FixtureRequest) -> None:
-    """Leave figures blank, but in slow tests and in those that ask for `drawn`."""
-    if "drawn" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
+    """Leave figures blank, but in tests that ask for `drawn`."""
+    if "drawn" not in request.fixturenames:
         request.getfixturevalue("undrawn")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from seg_mia.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
+pytestmark = [pytest.mark.slow(60), pytest.mark.usefixtures("all_cores")]
 
 SMALL = [
     *("--trainer.max_epochs=1", "--trainer.limit_val_batches=1", "--data.size=64"),

@@ -8,7 +8,7 @@ import pytest
 
 from seg_mia.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
+pytestmark = [pytest.mark.slow(390), pytest.mark.usefixtures("all_cores")]
 
 RUN = Path("runs/kvasir_victim/version_0")
 SMALL = ["--data.size=64", "--data.members=200", "--data.nonmembers=120", "--trainer.max_epochs=12"]

@@ -8,7 +8,7 @@ import pytest
 
 from seg_mia.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
+pytestmark = [pytest.mark.slow(130), pytest.mark.usefixtures("all_cores")]
 
 OPTIONS = {
     "data.size": 48,

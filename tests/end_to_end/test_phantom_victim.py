@@ -10,7 +10,7 @@ import yaml
 from seg_mia.cli import main
 from seg_mia.config.files import find_config, read_yaml
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
+pytestmark = [pytest.mark.slow(110), pytest.mark.usefixtures("all_cores", "drawn")]
 
 QUICK = {
     "data.size": 48,

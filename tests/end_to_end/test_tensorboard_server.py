@@ -15,7 +15,7 @@ import pytest
 
 from seg_mia.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drawn")]
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_sides_are_in_proportion_to_the_spacing() -> None:
 def test_a_large_volume_is_reduced_and_a_smaller_mask_is_centred() -> None:
     mask = torch.ones(4, 4, 4, dtype=torch.int64)
     assert OrthogonalSlices(mask)(torch.rand(1, 4, 4, 4)).shape == (1, 8, 8)
-    wide = torch.ones(300, 2000, 2000, dtype=torch.uint8)
+    wide = torch.ones(30, 2000, 2000, dtype=torch.uint8)
     assert max(OrthogonalSlices(wide)(wide).shape) <= 514
     shown = OrthogonalSlices(mask)
     assert shown(torch.ones(2, 2, 2, dtype=torch.int64)).shape == (8, 8)

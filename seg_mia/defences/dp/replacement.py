@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, optimize
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy import fft, optimize, special
 
 Values = NDArray[np.float64]
 
@@ -114,7 +113,7 @@ def group_epsilon(delta_of: Callable[[Values], Values], delta: float) -> float:
 
 def _reach(times: int, slack: float) -> float:
     """Return how many standard deviations hold all noise of all steps but with probability slack / 2."""
-    return -float(ndtri(slack / (2 * times)))
+    return -float(special.ndtri(slack / (2 * times)))
 
 
 def _loss(x: float, noise: float, rate: float) -> float:
@@ -150,7 +149,9 @@ def _between(edges: Values, noise: float, rate: float) -> Values:
         z = (edges - mean) / noise
         left, right = z[:-1], z[1:]
         above = left > 0
-        total += weight * np.where(above, ndtr(-left) - ndtr(-right), ndtr(right) - ndtr(left))
+        total += weight * np.where(
+            above, special.ndtr(-left) - special.ndtr(-right), special.ndtr(right) - special.ndtr(left)
+        )
     return total
 
 
@@ -174,7 +175,7 @@ def _losses(noise: float, rate: float, times: int, width: float, slack: float) -
     masses[:-1] += lower
     masses[1:] += p - lower
     below = (edges[0] - np.array([0.0, 1.0])) / noise
-    masses[0] += (1 - rate) * ndtr(below[0]) + rate * ndtr(below[1])
+    masses[0] += (1 - rate) * special.ndtr(below[0]) + rate * special.ndtr(below[1])
     return _Losses(first, masses, times)
 
 
@@ -195,7 +196,7 @@ def _chernoff(parts: Sequence[_Losses], width: float, slack: float, rate: float)
     """
     moments = sum(
         part.times
-        * float(logsumexp(rate * width * (part.first + np.arange(len(part.masses))), b=part.masses))
+        * float(special.logsumexp(rate * width * (part.first + np.arange(len(part.masses))), b=part.masses))
         for part in parts
     )
     return (moments - math.log(slack)) / abs(rate)

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy import special
 
 from seg_mia.errors import InputError
 from seg_mia.membership.certify import Certified, clopper_pearson
@@ -133,5 +133,5 @@ def _epsilon(tpr: float, fpr: float, delta: float, *, gaussian: bool) -> float:
     known = [math.log(rate / other) for rate, other in pairs.tolist() if rate > 0 and other > 0]
     best = max(0.0, *known) if known else 0.0
     if gaussian and tpr > fpr:
-        best = max(best, gaussian_epsilon(float(ndtri(tpr) - ndtri(fpr)), delta))
+        best = max(best, gaussian_epsilon(float(special.ndtri(tpr) - special.ndtri(fpr)), delta))
     return best

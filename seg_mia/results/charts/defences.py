@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib.transforms import ScaledTranslation
-
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure
 from seg_mia.results.charts.drawing import INK, Chart, Drawing, Key, colour, ends, framed, marker, style
@@ -57,6 +55,8 @@ def _knows(victim: Victim) -> str:
 
 def trade_off_drawing(points: Sequence[Point], description: str) -> Drawing:
     """Return Dice on non-members (x axis) against an attack's AUC (y axis), a point per defence."""
+    from matplotlib.transforms import ScaledTranslation
+
     keys = []
     with style():
         figure, axes = framed(3.4)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seg_mia.results.base import Measure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK = "#0a0b0c"
 """Drawn in the page's own text colour, in every theme."""
@@ -71,7 +71,7 @@ class Drawing(NamedTuple):
         caption: the sentence below it.
     """
 
-    figure: Figure
+    figure: "Figure"
     title: str
     keys: list[Key]
     caption: str
@@ -87,6 +87,8 @@ class Chart(NamedTuple):
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the report's style, regardless of other matplotlib settings."""
+    import matplotlib as mpl
+
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -103,8 +105,10 @@ def marker(number: int) -> str:
     return MARKERS[number % len(MARKERS)]
 
 
-def framed(height: float) -> tuple[Figure, Axes]:
+def framed(height: float) -> "tuple[Figure, Axes]":
     """Return a figure of the given size in inches, and axes with margins for numbers and names."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(ACROSS, height))
     pad_left, pad_bottom, pad_right, pad_top = 0.66, 0.48, 0.12, 0.12
     box = (

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, NamedTuple
 
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure
@@ -24,6 +22,9 @@ from seg_mia.results.charts.drawing import (
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.privacy import DPGuarantee
 from seg_mia.results.tables import interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SUBSETS = {"nonmembers": "non-members", "members": "members"}
 NEAR = 0.09
@@ -191,7 +192,7 @@ def _of_finite(
     return ticks
 
 
-def _draw(axes: Axes, scale: Scale, values: Sequence[Measure], number: int, *, apart: float) -> None:
+def _draw(axes: "Axes", scale: Scale, values: Sequence[Measure], number: int, *, apart: float) -> None:
     """Draw one series: points with intervals, joined over the finite epsilons."""
     # Aside, so that the intervals of two series at one epsilon do not hide each other.
     shift = apart * SIDE * (scale.ends[1] - scale.ends[0])

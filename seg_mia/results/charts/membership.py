@@ -1,11 +1,9 @@
 """Figures of ROC curves and scores of membership attacks."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from seg_mia.membership.compare import Scored
@@ -24,6 +22,10 @@ from seg_mia.results.charts.drawing import (
 )
 from seg_mia.results.membership import FPRS, MembershipSummary
 from seg_mia.results.tables import interval, membership_outcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MEMBER, NONMEMBER = COLOURS[0], COLOURS[1]
 BINS = 31
@@ -49,8 +51,10 @@ def lowest_rate(nonmembers: int) -> float:
     return min(0.001, 0.5 / nonmembers)
 
 
-def roc_axes(nonmembers: int) -> tuple[Figure, Axes]:
+def roc_axes(nonmembers: int) -> "tuple[Figure, Axes]":
     """Return logarithmic axes of a ROC: chance, usual rates, and those that so many non-members resolve."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     low = lowest_rate(nonmembers)
     figure, axes = framed(4.4)
     axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
@@ -122,6 +126,8 @@ def histogram_drawing(scored: Scored, description: str, *, threshold: float | No
         description: their numbers, in words.
         threshold: lowest score called a member.
     """
+    from matplotlib.ticker import MaxNLocator
+
     low, high = _range(scored.scores)
     edges = np.linspace(low, high, BINS + 1)
     keys = []

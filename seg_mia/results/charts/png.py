@@ -3,13 +3,16 @@
 import io
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
 
 from seg_mia.results.charts.drawing import WIDTH, Drawing, Key, style
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 DPI = 120
 LINE = 90
@@ -53,8 +56,10 @@ def beside(drawings: Sequence[Drawing]) -> NDArray[np.uint8]:
     )
 
 
-def _handle(key: Key) -> Line2D:
+def _handle(key: Key) -> "Line2D":
     """Return the legend symbol of one series."""
+    from matplotlib.lines import Line2D
+
     dashes = tuple(float(part) / WIDTH for part in key.dash.split())
     return Line2D(
         [],

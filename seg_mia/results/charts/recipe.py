@@ -1,11 +1,9 @@
 """Figures of attacks on a recipe: ROC over all decisions, risk of patients, number of networks."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from seg_mia.membership.roc import Roc
 from seg_mia.results.base import Measure
@@ -27,6 +25,10 @@ from seg_mia.results.charts.drawing import (
 from seg_mia.results.charts.membership import lowest_rate, percents, roc_axes, staircase
 from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.tables import counted, interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BAND = 0.16
 """Opacity of what no leakage would give."""
@@ -103,6 +105,8 @@ def network_drawing(results: Sequence[RecipeResult]) -> Drawing:
     Args:
         results: attacks on one recipe, those without a curve are left out.
     """
+    from matplotlib.ticker import NullLocator
+
     curves = [result for result in results if result.curve]
     counts = sorted({point.references for result in curves for point in result.curve})
     with style():
@@ -147,7 +151,7 @@ def network_drawing(results: Sequence[RecipeResult]) -> Drawing:
     return Drawing(figure, f"AUC and TPR over the number of networks. {words}", keys, caption)
 
 
-def _series(axes: Axes, at: Sequence[float], measures: Sequence[Measure], number: int) -> None:
+def _series(axes: "Axes", at: Sequence[float], measures: Sequence[Measure], number: int) -> None:
     """Draw one attack: points joined by lines, with intervals."""
     points = [
         (x, *ends(measure)) for x, measure in zip(at, measures, strict=True) if measure.value is not None
@@ -175,8 +179,10 @@ def _series(axes: Axes, at: Sequence[float], measures: Sequence[Measure], number
     )
 
 
-def _stacked(height: float) -> tuple[Figure, tuple[Axes, Axes]]:
+def _stacked(height: float) -> "tuple[Figure, tuple[Axes, Axes]]":
     """Return a figure of two axes, one above the other, with margins for numbers and names."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(ACROSS, height))
     left, right, bottom, gap, top = 0.66, 0.12, 0.48, 0.22, 0.12
     tall = (height - bottom - gap - top) / 2
