@@ -10,6 +10,7 @@ from seg_mia import __version__
 from seg_mia.config.help import asks
 from seg_mia.errors import InputError
 from seg_mia.experiment.failures import DEBUG, in_one_line
+from seg_mia.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from seg_mia.experiment.lightning_cli import Experiment
@@ -60,6 +61,8 @@ pictures  tensorboard --logdir runs
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 for a failed gate, 2 after an error line, or 130."""
     is_process = words is None  # the command line, whose process ends with it; a notebook goes on
+    if is_process:
+        keep_freed_memory()
     words = list(sys.argv[1:] if words is None else words)
     debug, words = DEBUG in words, [word for word in words if word != DEBUG]
     try:

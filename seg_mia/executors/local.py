@@ -17,6 +17,7 @@ from seg_mia.errors import InputError
 from seg_mia.executors.base import RETRIES, Closing, device_name
 from seg_mia.executors.frames import read_frame, write_frame
 from seg_mia.executors.task import Outcome, Task, threads_of_torch
+from seg_mia.heap import return_freed_memory
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class PresentProcess(Closing):
         future = Future[T]()
         with threads_of_torch(self.threads):
             future.set_result(task())
+        return_freed_memory()
         return future
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from seg_mia.errors import InputError, reason_of
 from seg_mia.executors.base import RETRIES, Closing, device_name
 from seg_mia.executors.local import died, import_path
 from seg_mia.executors.task import Outcome, Task, run
+from seg_mia.heap import keep_freed_memory
 
 T = TypeVar("T")
 TOKEN = "RAY_AUTH_TOKEN"
@@ -181,4 +182,5 @@ def _run(task: Task[T], folder: str, path: str) -> Outcome[T]:
     """Run a task on a node, in the folder of the process that submitted it."""
     os.chdir(folder)
     sys.path += [entry for entry in path.split(os.pathsep) if entry not in sys.path]
+    keep_freed_memory()
     return cast("Outcome[T]", run(task))

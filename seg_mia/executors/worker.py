@@ -13,6 +13,7 @@ import threading
 from typing import BinaryIO
 
 from seg_mia.executors.frames import read_frame, write_frame
+from seg_mia.heap import keep_freed_memory, return_freed_memory
 
 
 def main() -> None:
@@ -24,9 +25,11 @@ def main() -> None:
     threading.Thread(target=_receive, args=(sys.stdin.buffer, tasks), daemon=True).start()
     from seg_mia.executors.task import run
 
+    keep_freed_memory()
     while True:
         task = pickle.loads(tasks.get())  # noqa: S301  # of the process that started this one
         write_frame(results, pickle.dumps(run(task)))
+        return_freed_memory()
 
 
 def _receive(stream: BinaryIO, tasks: "queue.SimpleQueue[bytes]") -> None:
