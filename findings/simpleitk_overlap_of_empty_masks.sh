@@ -9,8 +9,8 @@
 # Dice for two empty masks, and for the other measures the largest double,
 # 1.797e308, which is neither NaN nor infinite: it passes np.isfinite, and one
 # such patient in 100 turns the mean to 1e306. With the label as an argument
-# the same Dice is 0 (with a warning). False negative and false discovery rate do the same where
-# only one mask is empty. For two equal empty masks MedPy answers NaN,
+# the same Dice is 0 (with a warning). One empty mask is enough for the false
+# negative or false discovery rate. For two empty masks MedPy answers NaN,
 # scikit-learn 0.
 #
 # Seen (order of arguments: prediction, truth):
