@@ -1,4 +1,4 @@
-"""A polyp victim on real images, small and trained for a few minutes: it learns, is fooled and leaks."""
+"""A polyp victim on real images, small and briefly trained: it learns, is fooled and leaks."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,14 @@ import pytest
 
 from seg_mia.cli import main
 
-pytestmark = [pytest.mark.slow(390), pytest.mark.usefixtures("all_cores")]
+pytestmark = [pytest.mark.slow(180), pytest.mark.usefixtures("all_cores")]
 
 RUN = Path("runs/kvasir_victim/version_0")
-SMALL = ["--data.size=64", "--data.members=200", "--data.nonmembers=120", "--trainer.max_epochs=12"]
+SMALL = [
+    *("--data.size=64", "--data.members=120", "--data.nonmembers=80", "--model.channels_last=true"),
+    *("--trainer.max_epochs=12", "--trainer.check_val_every_n_epoch=12"),
+    "--model.network.decoder_channels=[64,48,32,24,16]",  # the usual ones take most of the time
+]
 
 
 def results(name: str) -> dict[str, Any]:
@@ -24,16 +28,17 @@ def test_a_victim_learns_polyps_is_fooled_and_leaks(shared: Path) -> None:
     data, start = f"--data.root={shared / 'data' / 'kvasir_seg'}", f"--model.encoder_weights={weights}"
     assert main(["fit", "--config", "kvasir_victim", data, start, *SMALL]) == 0
     last = json.loads((RUN / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["val/dice"] >= 0.65
+    assert last["val/dice"] >= 0.55  # one class everywhere gives 0.25
     assert last["train/dice"] > last["val/dice"] + 0.1  # members and non-members can be told apart
     it_is_fooled()
     assert main(["fit", "--config", "kvasir_shadow", data, start, *SMALL]) == 0
     pretrained = ["--attack.scorer.architecture=tf_efficientnet_lite0", f"--attack.scorer.weights={weights}"]
-    it_leaks([*pretrained, "--attack.scorer.epochs=8"])
+    it_leaks([*pretrained, "--attack.scorer.epochs=5"])
 
 
 def it_is_fooled() -> None:
-    assert main(["test", "--attack", "asma", "--data.limit=4"]) == 0
+    steps = ["--attack.steps=100", "--attack.tau=2e-6", "--attack.beta=2e-5"]  # half as many, twice as large
+    assert main(["test", "--attack", "asma", "--data.limit=4", *steps]) == 0
     summary = results("asma")
     mean = {name: value["mean"] for name, value in summary["results"].items()}
     assert (summary["images"], summary["unchanged"]) == (4, 0)
