@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow(180), pytest.mark.usefixtures("all_cores")]
 
 RUN = Path("runs/kvasir_victim/version_0")
 SMALL = [
-    *("--data.size=64", "--data.members=120", "--data.nonmembers=80", "--model.channels_last=true"),
+    *("--data.size=64", "--data.members=200", "--data.nonmembers=120", "--model.channels_last=true"),
     *("--trainer.max_epochs=12", "--trainer.check_val_every_n_epoch=12"),
     "--model.network.decoder_channels=[64,48,32,24,16]",  # the usual ones take most of the time
 ]
@@ -28,7 +28,7 @@ def test_a_victim_learns_polyps_is_fooled_and_leaks(shared: Path) -> None:
     data, start = f"--data.root={shared / 'data' / 'kvasir_seg'}", f"--model.encoder_weights={weights}"
     assert main(["fit", "--config", "kvasir_victim", data, start, *SMALL]) == 0
     last = json.loads((RUN / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["val/dice"] >= 0.55  # one class everywhere gives 0.25
+    assert last["val/dice"] >= 0.65  # one class everywhere gives 0.25
     assert last["train/dice"] > last["val/dice"] + 0.1  # members and non-members can be told apart
     it_is_fooled()
     assert main(["fit", "--config", "kvasir_shadow", data, start, *SMALL]) == 0
@@ -37,8 +37,7 @@ def test_a_victim_learns_polyps_is_fooled_and_leaks(shared: Path) -> None:
 
 
 def it_is_fooled() -> None:
-    steps = ["--attack.steps=100", "--attack.tau=2e-6", "--attack.beta=2e-5"]  # half as many, twice as large
-    assert main(["test", "--attack", "asma", "--data.limit=4", *steps]) == 0
+    assert main(["test", "--attack", "asma", "--data.limit=4"]) == 0
     summary = results("asma")
     mean = {name: value["mean"] for name, value in summary["results"].items()}
     assert (summary["images"], summary["unchanged"]) == (4, 0)
