@@ -25,8 +25,8 @@ EXACT, ROUNDED = 1e-6, 0.02
 An activation within rounding of 0 passes its gradient through a ReLU or not, and one within rounding of its
 neighbour through a maximum: in float32 some do, and one such gradient changes the rest of the run.
 """
-HALF = 0.1
-"""Allowed of `off_direction` in bfloat16, which rounds each activation by up to 1/256."""
+HALF = 0.3
+"""Allowed of `off_direction` in bfloat16, which rounds activations by up to 1/256; 0.02 to 0.16 was seen."""
 WHAT = "one image at a time, weights differentiated, a second pass for the IoU, by scikit-learn"
 
 

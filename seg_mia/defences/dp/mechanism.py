@@ -202,7 +202,9 @@ class DPGradient(GradientComputer):
     def step(self, forward: Forward, batch: Batch, parameters: Mapping[str, nn.Parameter]) -> StepOutput:
         """Sum the clipped gradients of the batch's units; of none where a release takes the budget."""
         alone = self.private.settings.releases_alone
-        assert self.private.steps < self.private.allowed or (alone and not len(batch.image)), "it is spent"
+        assert self.private.steps < self.private.allowed or (alone and not len(batch.image)), (
+            "the budget is spent"
+        )
         seen: list[tuple[Tensor, StepOutput]] = []
 
         def objective(rows: Tensor) -> Tensor:
