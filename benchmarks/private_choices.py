@@ -38,7 +38,10 @@ CHOICES = {
         "4 copies by flips, averaged before clipping",
         words=("--data.augment", "flip", "--model.defences.copies", "4"),
     ),
-    "flips": Choice("one copy, flipped at random", words=("--data.augment", "flip")),
+    "flips": Choice(
+        "one copy, flipped at random",
+        words=("--data.augment", "flip", "--model.cache_features", "false"),
+    ),
     "ema": Choice("exponential average of weights, 0.9", words=("--model.defences.ema", "0.9")),
     "tail": Choice("average of the last half's weights", words=("--model.defences.tail", "0.5")),
     "hidden": Choice("hidden layer of 16 maps, 7969 weights", "kvasir_dp_hidden"),
