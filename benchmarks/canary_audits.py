@@ -91,7 +91,7 @@ def cells(result: CanaryResult) -> Iterator[str]:
     yield "" if white_box is None else f"{white_box.auc:.3f}"
     for bound in (result.certified, result.one_run, result.gaussian, result.f_dp):
         yield bounded(bound)
-    yield bounded(None if white_box is None else white_box.gaussian)
+    yield bounded(None if white_box is None else white_box.gaussian or white_box.one_run)
     yield bounded(None if white_box is None else white_box.f_dp)
     joint = [bound.jointly(len(result.bounds)) for bound in result.bounds.values()]
     yield f"{max((bound.epsilon or 0.0 for bound in joint if bound is not None), default=0.0):.2f}"

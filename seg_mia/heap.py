@@ -1,8 +1,9 @@
 """Memory that tensors leave stays with the process.
 
 glibc hands every block of over 32 MiB back to the system at once and fetches the next one anew, and the
-kernel fills each page with zeros when it is first written. A private training on cached features, or a
-smoothed network with its many copies, spends a third of its time there. Results do not depend on it.
+kernel fills each page with zeros when it is first written. A private training on cached features spends a
+third of its time there, an attack on a smoothed network, with its many copies, a quarter. Results do not
+depend on it.
 """
 
 import ctypes

@@ -62,8 +62,8 @@ class Promise(Result):
         compared: number of bounds that are compared with promises of the row and hold together at 95 %.
         audits: attempts to contradict it.
         above: attacks whose AUC exceeds `permitted_auc` by a bound that holds for all numbers at once.
-        pretrained: weights that the training started from, which the promise does not cover; empty for random
-            ones, None if not recorded.
+        pretrained: weights that the training started from, which the promise does not cover; empty if no
+            option gave any, None if not recorded.
     """
 
     row: int

@@ -56,8 +56,8 @@ class DPGuarantee(Result):
             0 for none, None where it is infinite (exact, without guarantee) or of an earlier version.
         accountant: that computed epsilon.
         reproducible: whoever knows the seed can draw the noise again.
-        pretrained: weights that the training started from, which it promises nothing about; empty for random
-            ones, None in a checkpoint of an earlier version.
+        pretrained: weights that the training started from, which it promises nothing about; empty if no
+            option gave any, None in a checkpoint of an earlier version.
     """
 
     model_config = NAMED_ALONE

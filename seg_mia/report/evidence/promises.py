@@ -119,6 +119,8 @@ def _sampling(promised: DPGuarantee) -> str:
     """Return sampling and noise as they were used, in words."""
     if promised.releases_alone:
         return f"one Gaussian release over all units, mu {promised.release:.4g}, no step"
+    if promised.steps == 0 and promised.noise is None and promised.release is None:
+        return "one exact release over all units, no step"
     parts = [
         ("Poisson sampling at rate", promised.rate),
         ("steps", promised.steps),

@@ -70,7 +70,11 @@ def test_a_strangers_card_with_another_record_is_refused(change: dict[str, Any])
             [RECORD],
             f"a&lt;b&gt;.pth (encoder; sha256 of the file <code>{64 * 'a'}</code>): images that these were",
         ),
-        ([], "<dt>Started from</dt><dd>no weights that were loaded</dd>"),
+        (
+            [],
+            "<dt>Started from</dt><dd>none given by an option; what the network's constructor loads is not "
+            "seen</dd>",
+        ),
         (None, '<dt>Started from</dt><dd><strong class="gap">not recorded</strong></dd>'),
     ],
 )
