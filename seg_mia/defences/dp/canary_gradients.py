@@ -100,7 +100,7 @@ class GradientScores(Callback):
         if self._applies is None:
             self._applies = self._may_apply(trainer, task, computer) and self._begin(trainer, task, computer)
         if not self._applies:
-            self._estimate = None  # of a session before this one
+            self._estimate = None  # of the part of this training before it was resumed
             return
         assert self._batch is not None
         assert self._estimate is not None
