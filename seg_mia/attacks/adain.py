@@ -4,13 +4,13 @@ import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from seg_mia.attacks.auto_encoders import load_pairs
 from seg_mia.attacks.base import (
     Adversarial,
     Perturbation,
@@ -21,7 +21,6 @@ from seg_mia.attacks.base import (
     usable,
 )
 from seg_mia.attacks.feature_statistics import ORGANS, Levels, Texture, check_factors, retextured
-from seg_mia.checkpoint import read
 from seg_mia.config.files import known
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
@@ -29,8 +28,8 @@ from seg_mia.metrics.labels import IGNORE, padding_of_images
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.similarity import WINDOW, has_similarity, mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
-from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, load_texture
-from seg_mia.runs import CHECKPOINTS, LAST, TEXTURES, checkpoint_file
+from seg_mia.models.style_autoencoder import TextureAutoEncoders
+from seg_mia.runs import TEXTURES
 
 Region = Literal["slice", "organ"]
 Axis = Literal["axial", "coronal", "sagittal"]
@@ -265,44 +264,6 @@ def feathered(foreground: Tensor, sigma: float) -> Tensor:
     down = functional.conv2d(down, kernel.view(1, 1, -1, 1))
     across = functional.pad(down, (reach, reach, 0, 0), mode="replicate")
     return functional.conv2d(across, kernel.view(1, 1, 1, -1)).clamp(0, 1)
-
-
-def load_pairs(path: str | Path) -> TextureAutoEncoders:
-    """Load the auto-encoders from a weights folder, a training run or a checkpoint.
-
-    Raises InputError if there are none.
-    """
-    path = Path(path)
-    if (path / EXPORT).is_dir():
-        return load_texture(path / EXPORT)
-    if path.is_dir() and not (path / CHECKPOINTS / LAST).is_file():
-        return load_texture(path)
-    if not path.exists():
-        raise InputError(
-            f"weights {str(path)!r} is neither a file nor a folder; name a folder of E1..5.pth and D1..5.pth "
-            "or train some with `python -m seg_mia fit --config texture_phantom`"
-        )
-    path = checkpoint_file(path, "weights")  # of a training that was interrupted
-    state = {
-        name.removeprefix("network."): tensor
-        for name, tensor in read(path).get("state_dict", {}).items()
-        if name.startswith("network.")
-    }
-    widths = [state.get(f"encoders.5.conv{stage}1.weight") for stage in range(1, 6)]
-    if any(width is None for width in widths):
-        raise InputError(
-            f"{path} must hold texture auto-encoders and has none; train some with `python -m seg_mia fit "
-            "--config texture_phantom`"
-        )
-    pairs = TextureAutoEncoders(widths=[len(width) for width in widths if width is not None])
-    try:
-        pairs.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} must hold five pairs of matching width: {str(error).splitlines()[-1].strip()}"
-        ) from None
-    pairs.source = str(path)
-    return pairs.eval()
 
 
 def _full(x: Tensor) -> Tensor:

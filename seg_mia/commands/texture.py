@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seg_mia.attacks.adain import load_pairs
+from seg_mia.attacks.auto_encoders import load_pairs
 from seg_mia.attacks.feature_statistics import ORGANS, Texture, check_texture, retextured
 from seg_mia.config.messages import one_line
 from seg_mia.data.images.reading import read_image, read_mask

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic.dataclasses import dataclass
 
-from seg_mia.membership.fleet.recipe import Rate
+from seg_mia.membership.fleet.decisions import Rate
 from seg_mia.membership.fleet.victim import VictimRates
 from seg_mia.results.base import EXACT, Measure, Number, Result
 

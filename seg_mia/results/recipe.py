@@ -10,7 +10,7 @@ from scipy import stats
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.audit import AlteredAudit, RecipeAudit
 from seg_mia.membership.fleet.controls import Controls
-from seg_mia.membership.fleet.recipe import Rate
+from seg_mia.membership.fleet.decisions import Rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import Measure, Number, Result
 from seg_mia.results.membership import Sampling

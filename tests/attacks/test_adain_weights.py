@@ -10,7 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from seg_mia.attacks import adain as module
-from seg_mia.attacks.adain import Adain, adain, load_pairs
+from seg_mia.attacks.adain import Adain, adain
+from seg_mia.attacks.auto_encoders import load_pairs
 from seg_mia.errors import InputError
 from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders, load_texture, save_texture
 from tests.texture_weights import by_rule

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from seg_mia.membership.fleet import RecipeAudit, difficulty_calibrated, lira_online, recipe_audit
-from seg_mia.membership.fleet.recipe import Rate, rate
+from seg_mia.membership.fleet.decisions import Rate, rate
 from seg_mia.membership.fleet.scoring import FleetAttack
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.recipe import RecipeResult, recipe_result

@@ -10,7 +10,7 @@ from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet import difficulty_calibrated
-from seg_mia.membership.fleet.recipe import rate
+from seg_mia.membership.fleet.decisions import rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.privacy import BoundAt, DPGuarantee, EpsilonLowerBound
 from seg_mia.results.rates import rate_at

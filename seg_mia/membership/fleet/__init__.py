@@ -8,6 +8,7 @@ from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, unt
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
 from seg_mia.membership.fleet.curve import CurvePoint, network_curve
+from seg_mia.membership.fleet.decisions import Rate, decided_rate, ppv, threshold_at_fpr
 from seg_mia.membership.fleet.discriminant import weighed
 from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks, left_out_ranks
 from seg_mia.membership.fleet.gaussian import (
@@ -19,17 +20,13 @@ from seg_mia.membership.fleet.gaussian import (
 from seg_mia.membership.fleet.quantile import QuantileScores, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.recipe import (
-    Rate,
     attacked,
     by_patient,
     calibrated_rates,
-    decided_rate,
     p_values,
     pooled_auc,
     pooled_rates,
     pooled_roc,
-    ppv,
-    threshold_at_fpr,
     transferred_rates,
 )
 from seg_mia.membership.fleet.regions import mirror_agreement, regions

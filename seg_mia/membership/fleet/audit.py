@@ -19,10 +19,9 @@ from seg_mia.membership.fleet.arrays import (
 )
 from seg_mia.membership.fleet.columns import patient_labels
 from seg_mia.membership.fleet.controls import Controls, recipe_controls
+from seg_mia.membership.fleet.decisions import FPRS, Rate
 from seg_mia.membership.fleet.discriminant import weighed
 from seg_mia.membership.fleet.recipe import (
-    FPRS,
-    Rate,
     attacked,
     by_patient,
     calibrated_rates,

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Numbers, Values, pair_folds, prepared
-from seg_mia.membership.fleet.recipe import Rate, by_patient, pooled_auc, pooled_rates, rate
+from seg_mia.membership.fleet.decisions import Rate, rate
+from seg_mia.membership.fleet.recipe import by_patient, pooled_auc, pooled_rates
 from seg_mia.membership.fleet.scoring import FleetAttack, scored
 from seg_mia.membership.intervals import Interval
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Values, mates
+from seg_mia.membership.fleet.decisions import FPRS, Rate, decided_rate, threshold_at_fpr
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
-from seg_mia.membership.fleet.recipe import FPRS, Rate, decided_rate, threshold_at_fpr
 from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.rates import tpr_bounds
 from seg_mia.membership.roc import best_threshold, pooled
