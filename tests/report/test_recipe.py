@@ -17,7 +17,7 @@ from seg_mia.report.build import build
 from seg_mia.report.command import verdict_lines
 from seg_mia.report.html.recipe import recipe_sections
 from seg_mia.report.rules.gates import check, read_gate
-from seg_mia.report.rules.recipe_verdict import adjusted, fewest_claimed, single_patients
+from seg_mia.report.rules.recipe_verdict import adjusted, fewest_claimed, limit_of_networks, single_patients
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
 from seg_mia.results.privacy import BoundAt, DPGuarantee
@@ -132,6 +132,12 @@ def test_networks_too_few_for_any_number_of_patients_say_so() -> None:
     assert fewest_claimed(small, 1) == 400
     assert "By 6 networks no number of exposed patients would have been found" in single_patients(small, 1)
     assert single_patients(recipe(networks=32), 5) == ""
+
+
+def test_a_number_of_exposed_patients_says_what_so_few_networks_cannot_show() -> None:
+    few = recipe(networks=6, patients=192)  # the smallest p-value is 1/20
+    assert limit_of_networks(few) == " (6 networks cannot show fewer than 192)"
+    assert limit_of_networks(recipe(networks=16, patients=200)) == ""
 
 
 def test_networks_that_segment_nothing_are_void() -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from seg_mia.report.html.figures import PageFigure, page_figure
+from seg_mia.report.rules.recipe_verdict import limit_of_networks
 from seg_mia.results.charts.drawing import Chart
 from seg_mia.results.charts.recipe import network_drawing, recipe_roc_drawing, survival_drawing
 from seg_mia.results.rates import RecipeRate, rate_at
@@ -152,8 +153,8 @@ def _patients(result: RecipeResult) -> str:
     verb = "is" if risk.significant == 1 else "are"
     return (
         f"{risk.significant} of {counted(result.patients, 'patient')} {verb} more exposed than chance "
-        f"explains. The most exposed tenth have a mean AUC of {risk.worst_decile:.3f}, where chance alone "
-        f"gives {interval(null)}."
+        f"explains{limit_of_networks(result)}. The most exposed tenth have a mean AUC of "
+        f"{risk.worst_decile:.3f}, where chance alone gives {interval(null)}."
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from seg_mia.report.rules.levels import strongest_of
 from seg_mia.report.rules.privacy_verdict import Refutation, not_computed, refutations, spent
 from seg_mia.report.rules.privacy_verdict import strongest as strongest_proof
-from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc, single_patients
+from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc, limit_of_networks, single_patients
 from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
 from seg_mia.report.rules.robustness_verdict import EvasionRule, conclusion
 from seg_mia.report.rules.statement_rules import RELEVANT_AUC
@@ -54,7 +54,8 @@ def recipe(row: Row, results: Sequence[RecipeResult]) -> Statement:
     p_words = f"p < {LEAST_P}" if p_value < LEAST_P else f"p = {p_value:.3f}"
     why = (
         f"{strongest.label}, {strongest_of(count)}: {p_words} as the best of {2 * count} numbers; "
-        f"{strongest.risk.significant} of {strongest.patients} patients are more exposed than by chance."
+        f"{strongest.risk.significant} of {strongest.patients} patients are more exposed than by chance"
+        f"{limit_of_networks(strongest)}."
     )
     if (level := recipe_strength(strongest, count)) > 0:
         why += f" A {'strong' if level == 2 else 'weak'} leak of any network trained this way."

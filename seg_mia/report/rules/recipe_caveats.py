@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from seg_mia.membership.intervals import Interval
-from seg_mia.report.rules.recipe_verdict import fewest_found
+from seg_mia.report.rules.recipe_verdict import DISCOVERIES, fewest_found
 from seg_mia.results.base import Measure
 from seg_mia.results.many_runs import Contradicted, comparable, contradicted
 from seg_mia.results.recipe import RecipeResult, auc_p_value
@@ -16,8 +16,6 @@ FEW_PATIENTS = 30
 """An interval over fewer patients than this is itself uncertain."""
 SPREAD = 0.05
 """Difference of two networks' AUCs, beyond that of equal networks, that makes their mean describe neither."""
-DISCOVERIES = 0.05
-"""False discovery rate at which patients count as exposed."""
 CONTROL = 0.001
 """Level at which a negative control is above chance."""
 STABLE = 0.5

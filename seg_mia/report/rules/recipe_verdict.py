@@ -14,6 +14,8 @@ from seg_mia.results.tables import counted, interval
 
 LEVEL = 0.05
 """Error probability of a claimed leak, over all attacks on a recipe."""
+DISCOVERIES = 0.05
+"""False discovery rate at which patients count as exposed."""
 
 
 def recipe_verdict(results: Sequence[RecipeResult], *, least_dice: float) -> Verdict | None:
@@ -68,6 +70,12 @@ def fewest_found(result: RecipeResult, level: float) -> int:
     """
     least = 1 / math.comb(result.networks, result.networks // 2)
     return max(1, math.ceil(result.patients * least / level - 1e-9))
+
+
+def limit_of_networks(result: RecipeResult) -> str:
+    """Return behind a number of exposed patients how many the networks cannot show; empty if they can one."""
+    needed = fewest_found(result, DISCOVERIES)
+    return "" if needed == 1 else f" ({counted(result.networks, 'network')} cannot show fewer than {needed})"
 
 
 def fewest_claimed(result: RecipeResult, attacks: int) -> int:
