@@ -52,6 +52,8 @@ from seg_mia.models.smp import Smp
 
 SLICES, NETWORKS, EPOCHS = 1_000_000, 256, 30
 """The large audit: networks of a recipe, each trained on half of the slices."""
+SAMPLES = 100_000
+"""Of which the scores are compared: with fewer, constants outweigh 16 networks."""
 TINY = (
     "--data.patients=64 --data.slices=1 --data.size=32 --data.members=16 --data.nonmembers=16 "
     "--data.reference=0 --model.network.depth=3 --model.network.decoder_channels=[8,8,8] "
@@ -124,7 +126,7 @@ def _query(model: torch.nn.Module, images: int, side: int, batch: int) -> None:
     torch.cat(losses)
 
 
-def compare(networks: int, samples: int = 4000) -> Run:
+def compare(networks: int, samples: int = SAMPLES) -> Run:
     """Score one network's samples by the others of its fleet."""
     draw = np.random.default_rng(0)
     inside = (np.arange(networks)[:, None] + np.arange(samples)) % 2 == 0
@@ -175,7 +177,7 @@ def axes(*, quick: bool) -> list[Axis]:
         Axis("pixels", "ASMA, 4 images", tuple(side**2 for side in (64, 96, 128, 160, 224)), _of_pixels),
         Axis("classes", "ASMA, 4 images, 64x64", (2, 5, 10, 20), lambda count: attack(classes=count)),
         Axis("steps", "ASMA, 4 images, 64x64", (4, 8, 16, 40), lambda count: attack(steps=count)),
-        Axis("networks compared", "LiRA, 4000 samples", (16, 32, 64, 160), compare),
+        Axis("networks compared", f"LiRA, {SAMPLES} samples", (16, 32, 64, 160), compare),
         Axis("networks trained", "fleet, 16 slices, 32x32", (2, 4, 8, 20), fleet),
     ]
     return [Axis(axis.name, axis.what, axis.amounts[:2], axis.work) for axis in chosen] if quick else chosen
@@ -287,7 +289,7 @@ def large_audit(*, quick: bool) -> list[str]:
     count = 8 if quick else 64
     query_cost = _per_image(query, count)
     train_cost = _per_image(train, count)
-    score_cost = measured(compare, 64).seconds[0] / (64 * 4000)
+    score_cost = measured(compare, 64).seconds[0] / (64 * SAMPLES)
     hours = {
         "training": NETWORKS * SLICES / 2 * EPOCHS * train_cost / 3600,
         "queries": NETWORKS * SLICES * query_cost / 3600,
