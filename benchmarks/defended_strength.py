@@ -165,10 +165,8 @@ def _shares(
     """Yield the row of shares of what PGD leaves with as many gradients, if that was run."""
     if all(EQUAL in ball.dice for ball in balls.values()):
         pairs = zip(dice, balls.values(), strict=True)
-        groups = results.attacked.groups
-        yield _row(
-            f"{name}: share of {EQUAL}", (share_of(left, ball.dice[EQUAL], groups) for left, ball in pairs)
-        )
+        cells = (share_of(left, ball.dice[EQUAL], results.attacked.groups) for left, ball in pairs)
+        yield _row(f"{name}: share of {EQUAL}", cells)
 
 
 def curve(results: Results, balls: Mapping[float, Ball]) -> RobustnessCurve:

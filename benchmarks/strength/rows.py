@@ -1,4 +1,4 @@
-"""Rows that sum up a table: the strongest attack at equal effort, shares of PGD's Dice, an ensemble's losses."""
+"""Rows that sum up a table: the strongest attack at equal effort, shares of PGD's Dice, losses of `sea`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
