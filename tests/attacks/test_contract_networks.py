@@ -1,5 +1,7 @@
 """Attacks on networks of other shapes: several heads, smaller outputs, one logit or many; ignored pixels."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,9 +9,13 @@ from torch.testing import assert_close
 
 from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.certify import Certification
 from seg_mia.attacks.transfer import Transfer
 from seg_mia.attacks.universal import Universal
 from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.audit.attacks import built_attack
+from seg_mia.config.files import find_config, known
+from seg_mia.experiment.attack_classes import is_certification
 from seg_mia.metrics.labels import IGNORE
 from tests.attacks.test_contract import configured
 from tests.attacks.test_contract_volumes import NAMES
@@ -126,3 +132,54 @@ def test_predictions_of_ignored_pixels_have_no_influence(name: str, weights: str
             attack.fit(model, x[:2], target[:2])
         found.append(attack.run(model, x[:2], target[:2]).images)
     assert_close(found[0], found[1], atol=1e-9, rtol=0)
+
+
+CERTIFICATIONS = [name for name in known("attack") if is_certification(str(find_config(name, "attack")))]
+
+
+def certification(name: str) -> Certification:
+    """Return a certification as its config names it, with fewer draws."""
+    options = [("attack.draws", "25"), ("attack.sigma", "0.05")]
+    built = built_attack(str(find_config(name, "attack")), options)
+    assert isinstance(built, Certification)
+    return built
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
+@pytest.mark.parametrize("name", CERTIFICATIONS)
+def test_every_certification_runs_on_every_kind_of_network(name: str, network: Net) -> None:
+    attack, (x, target) = certification(name), data(network)
+    found = attack.run(network, x, target)
+    assert found.possible.shape == (3, max(2, network.last.shape[0]), *target.shape[1:])
+    assert found.prediction.shape == found.votes.shape == found.level.shape == target.shape
+    single = found.possible.sum(1) == 1
+    assert single[:2].any(), "some pixels are certified"
+    assert not single[target == IGNORE].any(), "pixels that are ignored are not tested"
+    assert found.possible.gather(1, found.prediction.unsqueeze(1)).all()
+    alone = attack.run(network, x[:1], target[:1])
+    for part in ("possible", "prediction", "votes", "level"):
+        assert torch.equal(getattr(found, part)[:1], getattr(alone, part))
+
+
+@pytest.mark.parametrize("name", CERTIFICATIONS)
+def test_ignored_pixels_have_no_influence_on_certificates(name: str) -> None:
+    network = Net(3)
+    x, target = data(network)
+    first, second = (certification(name).run(model, x, target) for model in (network, Elsewhere(network)))
+    tested = target != IGNORE
+    assert torch.equal(first.votes[tested], second.votes[tested])
+    assert torch.equal(first.possible.movedim(1, -1)[tested], second.possible.movedim(1, -1)[tested])
+
+
+def test_no_two_attacks_return_the_same_images(weights: str) -> None:
+    network = Net(3)
+    x, target = data(network)
+    images = dict[str, Tensor]()
+    for name in NAMES:
+        attack = attack_of(name, weights, 3)
+        if isinstance(attack, Universal):
+            attack.fit(network, x, target)
+        images[name] = attack.run(network, x[:2], target[:2]).images
+    same = [pair for pair in combinations(images, 2) if torch.equal(images[pair[0]], images[pair[1]])]
+    assert same == []
+    assert all(not torch.equal(changed, x[:2]) for changed in images.values())
