@@ -208,7 +208,7 @@ def test_asma_reaches_its_target_on_a_quadratic_network_by_the_least_change() ->
     x = 0.46 + 0.16 * torch.rand(3, 1, 8, 8, generator=draw, dtype=torch.float64)
     target = ((torch.arange(8).view(8, 1) + torch.arange(8)) % 3 == 0).long().repeat(3, 1, 1)
     wrong = (Quadratic()(x)[:, 0] > 0) != (target == 1)
-    result = asma(Quadratic(), x, target, steps=800, tau=2e-4, beta=0.0)
+    result = asma(Quadratic(), x, target, steps=400, tau=1e-4, beta=0.0)
     assert ((Quadratic()(result.images)[:, 0] > 0) == (target == 1)).all()
     least = ((x[:, 0] - 0.4 - 0.02**0.5).square() * wrong).flatten(1).sum(1).sqrt()
     assert_close((result.images - x).flatten(1).norm(dim=1), least, rtol=0.01, atol=0)
