@@ -60,7 +60,7 @@ class Counted(nn.Module):
         """Return the logits (N, K, H, W)."""
         logits: Tensor = self.network(x)
         if logits.requires_grad:
-            logits.register_hook(self._count)
+            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
         return logits
 
     def _count(self, gradient: Tensor) -> None:

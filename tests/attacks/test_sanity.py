@@ -66,7 +66,8 @@ class Turning(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = ((x - 0.5) / (EPSILON / 4)).split(1, 1)
+        away = (x - 0.5) / (EPSILON / 4)
+        first, second = away[:, :1], away[:, 1:]
         up, beside = first > 0.5, second > 0.5
         along = (~up & ~beside).to(x) - (up & beside).to(x)
         across = (up & ~beside).to(x) - (~up & beside).to(x)

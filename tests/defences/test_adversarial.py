@@ -161,7 +161,8 @@ def test_the_config_of_pirat_has_its_recipe(monkeypatch: pytest.MonkeyPatch) -> 
     ((model, data, epochs),) = built
     (defence,) = model.defences
     assert isinstance(defence, AdversarialTraining)
-    assert (defence.epsilon, defence.step_size, defence.steps) == (pytest.approx(4 / 255, abs=1e-6), 0.01, 5)
+    assert defence.epsilon == pytest.approx(4 / 255, abs=1e-6)
+    assert (defence.step_size, defence.steps) == (0.01, 5)
     assert (model.optimizer, model.lr, model.weight_decay, model.schedule) == ("adamw", 1e-3, 0.01, "poly")
     assert (data.batch_size, epochs) == (32, 50)
 
@@ -193,7 +194,7 @@ def parts(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     encoder = network.encoder
     assert isinstance(encoder, nn.Module)
     inside = {id(parameter) for parameter in encoder.parameters()}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
+    rest = [parameter.detach() for parameter in network.parameters() if id(parameter) not in inside]
     assert inside
     assert rest
     return list(encoder.state_dict().values()), rest
