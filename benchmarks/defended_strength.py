@@ -98,9 +98,9 @@ class Results:
         """Return the parts that are asked for."""
         return [part for part in parts if not self.attacks or kind(part.name) in self.attacks]
 
-    def mean(self, values: Tensor, *, upper: float = 1.0) -> str:
-        """Return the mean of values in [0, upper] with its interval."""
-        return interval(over_images(average(values), self.attacked.patients, upper=upper))
+    def mean(self, values: Tensor) -> str:
+        """Return the mean with its interval."""
+        return interval(over_images(average(values), self.attacked.patients))
 
 
 def _file_name(key: str) -> str:
@@ -181,7 +181,8 @@ def unbounded(results: Results, budget: Budget) -> Iterator[str]:
     """Yield the attacks without a ball, the smallest changes, and the certificate of a smoothed victim."""
     for part in results.chosen(beyond(results.attacked, budget)):
         values = results.of(part)
-        words = f"largest change in 255ths {results.mean(255 * values['linf'], upper=255)}"
+        change = 255 * values["linf"]
+        words = f"largest change {change.mean():.1f}/255 ({change.min():.1f} to {change.max():.1f} by image)"
         if "target_iou" in values:  # results of earlier versions lack it
             words += f", IoU with that mask {results.mean(values['target_iou'])}"
         yield f"| {part.name} | {results.mean(values['dice'])} | {words} |"
