@@ -2,11 +2,12 @@
 
 python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8 visdom
 python benchmarks/attack_libraries.py runs/phantom_victim/version_0 --images 8
-python benchmarks/attack_libraries.py --norm_steps 500 --shares 0.5 0.9 0.99 --contrast 0.04
+python benchmarks/attack_libraries.py --norm_steps 500 --shares 0.5 0.9 --contrast 0.04
 
-Without a run only a network of three classes is attacked. All attacks of a table have the same number of
-gradients. Times are the least of several rounds in which the attacks take turns. What stops with an error is
-listed with it.
+Without a run only a network of three classes is attacked. All attacks of a table may take the same number of
+gradients, which the losses of `sea` share; those that were taken per image are counted and listed, as an
+attack may stop early. Times are per gradient taken, the least of several rounds in which the attacks take
+turns. What stops with an error is listed with it.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from benchmarks.attack_strength import samples
 from seg_mia.attacks.alma_prox import alma_prox
 from seg_mia.attacks.apgd import apgd
 from seg_mia.attacks.best import mask_dice
-from seg_mia.attacks.pgd import pgd
+from seg_mia.attacks.pgd import cospgd, pgd, segpgd
+from seg_mia.attacks.sea import MEMBERS, sea
 from seg_mia.errors import InputError
 from seg_mia.losses import dice_cross_entropy_loss
 from seg_mia.metrics.distance import linf_norm
@@ -45,6 +47,24 @@ class Pair(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, K, H, W), K at least 2."""
         return class_logits(self.network(x))
+
+
+class Counted(nn.Module):
+    """A network that counts the images for which a gradient of its output is taken."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.gradients = network, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K, H, W)."""
+        logits: Tensor = self.network(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self.gradients += len(gradient)
 
 
 def three_classes(count: int, seed: int, size: int = 24, contrast: float = 0.15) -> tuple[Tensor, Tensor]:
@@ -83,36 +103,39 @@ class Run(NamedTuple):
 
     Attributes:
         images: (N, C, H, W); None if it stops with an error.
-        seconds: of CPU per gradient.
+        seconds: of CPU per gradient, for all images.
+        gradients: taken per image.
         error: the error.
     """
 
     images: Tensor | None
     seconds: float
+    gradients: float = 0.0
     error: str = ""
 
 
-def in_turns(attacks: Mapping[str, Callable[[], Tensor]], gradients: int, rounds: int) -> dict[str, Run]:
-    """Run all attacks in each round; keep the least time of each."""
+def in_turns(attacks: Mapping[str, Callable[[], Tensor]], network: Counted, rounds: int) -> dict[str, Run]:
+    """Run all attacks on a network in each round; keep the least time per gradient of each."""
     runs: dict[str, Run] = {}
     for _ in range(rounds):
         for name, attack in attacks.items():
             if name in runs and runs[name].images is None:
                 continue
-            begun = time.process_time()
+            begun, network.gradients = time.process_time(), 0
             try:
                 images = attack()
             except (RuntimeError, IndexError) as error:  # of libraries written for classifiers
                 line = str(error).strip().splitlines()[0]
-                runs[name] = Run(None, float("inf"), f"{type(error).__name__}: {line}")
+                runs[name] = Run(None, float("inf"), error=f"{type(error).__name__}: {line}")
                 continue
-            seconds = (time.process_time() - begun) / gradients
-            runs[name] = Run(images, min(seconds, runs[name].seconds) if name in runs else seconds)
+            taken = network.gradients / len(images)
+            seconds = (time.process_time() - begun) / taken
+            runs[name] = Run(images, min(seconds, runs[name].seconds) if name in runs else seconds, taken)
     return runs
 
 
-def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int) -> None:
-    """Print a table of attacks in one ball with the same number of gradients."""
+def in_ball(network: Counted, x: Tensor, mask: Tensor, steps: int, rounds: int) -> None:
+    """Print a table of attacks in one ball with at most the same number of gradients."""
     torchattacks: Any = import_module("torchattacks")
     library: Any = import_module("adv_lib.attacks")
     other = torchattacks.PGD(network, eps=EPSILON, alpha=STEP, steps=steps, random_start=False)
@@ -123,31 +146,33 @@ def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int
         "`pgd`, `balanced_cross_entropy`, best": lambda: (
             pgd(network, x, mask, step_size=STEP, loss="balanced_cross_entropy", keep="best", **ball).images
         ),
+        "`segpgd`": lambda: segpgd(network, x, mask, step_size=STEP, **ball).images,
+        "`cospgd`": lambda: cospgd(network, x, mask, step_size=STEP, **ball).images,
         "`apgd`, `cross_entropy`": lambda: apgd(network, x, mask, loss="cross_entropy", **ball).images,
         "`apgd`, `balanced_cross_entropy`": lambda: (
             apgd(network, x, mask, loss="balanced_cross_entropy", **ball).images
         ),
         "`apgd`, `dice`": lambda: apgd(network, x, mask, loss="dice", **ball).images,
     }
+    each = max(steps // len(MEMBERS), 1)
+    attacks[f"`sea`, {each} on each loss"] = lambda: sea(network, x, mask, epsilon=EPSILON, steps=each).images
     for loss in ("ce", "dlr"):
         attacks[f"adversarial-library APGD, {loss}"] = lambda loss=loss: library.apgd(  # type: ignore[misc]
             network, x, mask, EPSILON, float("inf"), n_iter=steps, loss_function=loss, best_loss=True
         )
-    print("| attack | Dice | time per gradient, of the first |\n| --- | --- | --- |")
-    runs = in_turns(attacks, steps, rounds)
+    print("| attack | gradients | Dice | time per gradient, of the first |\n| --- | --- | --- | --- |")
+    runs = in_turns(attacks, network, rounds)
     first = next(iter(runs.values())).seconds
     for name, run in runs.items():
         if run.images is None:
-            print(f"| {name} | {run.error} | |")
+            print(f"| {name} | | {run.error} | |")
             continue
         with torch.no_grad():
             dice = float(mask_dice(network(run.images), mask).mean())
-        print(f"| {name} | {dice:.3f} | {run.seconds / first:.2f} |", flush=True)
+        print(f"| {name} | {run.gradients:g} | {dice:.3f} | {run.seconds / first:.2f} |", flush=True)
 
 
-def smallest(
-    network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int, share: float = 0.99
-) -> None:
+def smallest(network: Counted, x: Tensor, mask: Tensor, steps: int, rounds: int, share: float = 0.99) -> None:
     """Print a table of the smallest changes with which a share of the pixels is wrong."""
     library: Any = import_module("adv_lib.attacks.segmentation")
     attacks: dict[str, Callable[[], Tensor]] = {
@@ -156,12 +181,13 @@ def smallest(
         ),
         "`alma-prox`": lambda: alma_prox(network, x, mask, steps=steps, share=share).images,
     }
-    runs = in_turns(attacks, steps, rounds)
-    print("| attack | found | median, of 255 | time per gradient, of the first |\n| --- | --- | --- | --- |")
+    runs = in_turns(attacks, network, rounds)
+    print("| attack | gradients | found | median, of 255 | time per gradient, of the first |")
+    print("| --- | --- | --- | --- | --- |")
     first = next(iter(runs.values())).seconds
     for name, run in runs.items():
         if run.images is None:
-            print(f"| {name} | {run.error} | | |")
+            print(f"| {name} | | {run.error} | | |")
             continue
         with torch.no_grad():
             wrong = (predicted(network(run.images)) != mask).flatten(1).double().mean(1)
@@ -169,7 +195,8 @@ def smallest(
         norms = linf_norm(run.images - x).masked_fill(~found, torch.inf)
         ratio = run.seconds / first if first < float("inf") else float("nan")
         print(
-            f"| {name} | {int(found.sum())} of {len(x)} | {255 * float(norms.median()):.1f} | {ratio:.2f} |",
+            f"| {name} | {run.gradients:g} | {int(found.sum())} of {len(x)} | "
+            f"{255 * float(norms.median()):.1f} | {ratio:.2f} |",
             flush=True,
         )
 
@@ -185,7 +212,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--norm_steps", type=int, default=200, help="of the smallest changes")
     parser.add_argument(
-        "--shares", type=float, nargs="+", default=[0.99], help="of pixels that must be wrong"
+        "--shares",
+        type=float,
+        nargs="+",
+        default=[0.5, 0.8, 0.9, 0.95, 0.99],
+        help="of pixels that must be wrong",
     )
     parser.add_argument("--contrast", type=float, default=0.15, help="between three classes, in [0, 1]")
     parser.add_argument("--rounds", type=int, default=3)
@@ -200,7 +231,7 @@ def main() -> None:
         with torch.no_grad():
             clean = float(mask_dice(network(pair[0]), pair[1]).mean())
         print(f"{name}, {tuple(pair[0].shape)}, Dice {clean:.3f}, {given.steps} gradients")
-        frozen = network.eval().requires_grad_(False)
+        frozen = Counted(network.eval().requires_grad_(False))
         in_ball(frozen, *pair, given.steps, given.rounds)
         for share in given.shares:
             wrong = f"{100 * share:g} % of the pixels wrong"

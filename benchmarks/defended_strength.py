@@ -17,7 +17,11 @@ and `universal`, fitted to others. Attacks without a ball and the smallest chang
 MedIS 60, the frequency attack 20, ASMA --asma_steps of ten times the published size, and with --asma_paper
 also as published (tau 1e-7, beta 1e-6, 2501 steps, the last iterate), alma-prox --norm_steps. --attacks
 chooses rows; kept results are those of whole tables with the same --images and --fitted. Brackets: 95 %
-intervals over patients.
+intervals over patients; those of shares by a bootstrap, in which both attacks share the drawn patients.
+
+Two rows sum up: the single attack of lowest mean among those with as many gradients as PGD, which is the
+comparison at equal effort, and the lowest Dice of each image after any of the attacks, whose gradients add up
+to those of all rows.
 """
 
 import argparse
@@ -45,7 +49,8 @@ from benchmarks.strength.attacks import (
     smallest,
     within,
 )
-from benchmarks.strength.checks import failed_checks
+from benchmarks.strength.checks import failed_checks, followed_gradients, gradients_in_words
+from benchmarks.strength.rows import Ball, contributions, share_of, shared_gradients, strongest, won
 from benchmarks.strength.victims import Attacked, held_victims, read_victim, trained_victims
 from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError
@@ -58,7 +63,6 @@ from seg_mia.results.robustness import RobustnessCurve, minimal_norms
 from seg_mia.results.tables import interval
 from seg_mia.results.text import minimal_in_words
 
-WORST = "lowest per image"
 LONGEST = 120
 """Letters of a key that a file's name holds."""
 
@@ -107,49 +111,68 @@ def _file_name(key: str) -> str:
 
 def in_balls(
     results: Results, surrogate: Attacked | None, radii: Sequence[float], budget: Budget
-) -> dict[float, Values]:
-    """Return the Dice (n,) that each attack leaves, by radius and name, the lowest of each image last.
-
-    Without an attack in a ball there is no radius.
-    """
+) -> dict[float, Ball]:
+    """Return what each attack leaves, by radius; without an attack in a ball there is no radius."""
     balls = {}
     for radius in radii:
         parts = results.chosen(within(results.attacked, surrogate, radius / 255, budget))
-        dice = {part.name: results.of(part)["dice"] for part in parts}
-        if dice:
-            balls[radius] = {**dice, WORST: torch.stack(list(dice.values())).amin(0)}
+        values = {part.name: results.of(part) for part in parts}
+        if values:
+            dice = {name: left["dice"] for name, left in values.items()}
+            balls[radius] = Ball(dice, torch.stack(list(dice.values())).amin(0), won(values))
     return balls
 
 
-def table(results: Results, balls: Mapping[float, Values]) -> Iterator[str]:
-    """Yield the rows of a victim: attacks by radii, and the lowest Dice of each image as a share of PGD's.
+def table(results: Results, balls: Mapping[float, Ball], budget: Budget) -> Iterator[str]:
+    """Yield the rows of a victim: attacks by radii, the strongest and the lowest, their shares of PGD's.
 
-    The share needs PGD, and the checks of the attacks all of them.
+    Shares need PGD, and the checks of the attacks all of them.
     """
     first = next(iter(balls.values()), None)
     if first is None:
         return
     yield "| attack | " + " | ".join(f"{radius:g}/255" for radius in balls) + " |"
     yield "| --- |" + " --- |" * len(balls)
-    for name in first:
-        yield f"| {name} | {' | '.join(results.mean(left[name]) for left in balls.values())} |"
-    if EQUAL in first:
-        shares = (float(left[WORST].mean() / left[EQUAL].mean()) for left in balls.values())
-        yield f"| its share of {EQUAL} | {' | '.join(f'{share:.2f}' for share in shares)} |"
+    for name in first.dice:
+        yield _row(name, (results.mean(ball.dice[name]) for ball in balls.values()))
+    if shared_gradients(first.dice):
+        names = [strongest(ball.dice) for ball in balls.values()]
+        chosen = [ball.dice[name] for ball, name in zip(balls.values(), names, strict=True)]
+        single = f"strongest single attack of {budget.gradients} gradients"
+        cells = (f"{results.mean(dice)}, {name}" for dice, name in zip(chosen, names, strict=True))
+        yield _row(single, cells)
+        yield from _shares(results, balls, single, chosen)
+    lowest = f"lowest per image of all {len(first.dice)} attacks, whose gradients add up"
+    yield _row(lowest, (results.mean(ball.worst) for ball in balls.values()))
+    yield from _shares(results, balls, "lowest per image", [ball.worst for ball in balls.values()])
     yield ""
+    yield from contributions({radius: ball.members for radius, ball in balls.items()}, results.mean)
     if results.attacks:
         return
-    alone = {
-        radius: {name: dice for name, dice in left.items() if name != WORST} for radius, left in balls.items()
-    }
+    alone = {radius: ball.dice for radius, ball in balls.items()}
     failed = failed_checks(results.attacked.dice(results.attacked.shown.images), alone)
     yield f"checks of the attacks: {'; '.join(failed) if failed else 'all hold'}"
+    yield gradients_in_words(results.of(followed_gradients(results.attacked)), results.attacked)
 
 
-def curve(results: Results, balls: Mapping[float, Values]) -> RobustnessCurve:
+def _row(name: str, cells: Iterable[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _shares(
+    results: Results, balls: Mapping[float, Ball], name: str, dice: Sequence[Tensor]
+) -> Iterator[str]:
+    """Yield the row of shares of what PGD leaves with as many gradients, if that was run."""
+    if all(EQUAL in ball.dice for ball in balls.values()):
+        pairs = zip(dice, balls.values(), strict=True)
+        cells = (share_of(left, ball.dice[EQUAL], results.attacked.groups) for left, ball in pairs)
+        yield _row(f"{name}: share of {EQUAL}", cells)
+
+
+def curve(results: Results, balls: Mapping[float, Ball]) -> RobustnessCurve:
     """Return the worst case over the radius, from the victim's Dice before any attack on."""
     attacked = results.attacked
-    worst = {at_radius(radius): left[WORST] for radius, left in balls.items()}
+    worst = {at_radius(radius): ball.worst for radius, ball in balls.items()}
     values = {"dice_clean": attacked.dice(attacked.shown.images), **worst}
     return dice_curve(values, list(balls), fooled=0.5, units=attacked.patients)
 
@@ -158,7 +181,8 @@ def unbounded(results: Results, budget: Budget) -> Iterator[str]:
     """Yield the attacks without a ball, the smallest changes, and the certificate of a smoothed victim."""
     for part in results.chosen(beyond(results.attacked, budget)):
         values = results.of(part)
-        words = f"largest change {255 * float(values['linf'].mean()):.1f}/255"
+        change = 255 * values["linf"]
+        words = f"largest change {change.mean():.1f}/255 ({change.min():.1f} to {change.max():.1f} by image)"
         if "target_iou" in values:  # results of earlier versions lack it
             words += f", IoU with that mask {results.mean(values['target_iou'])}"
         yield f"| {part.name} | {results.mean(values['dice'])} | {words} |"
@@ -250,7 +274,7 @@ def main() -> None:
         balls = in_balls(results, others[0] if others else None, given.radii, budget)
         if given.figure:
             curves[attacked.name] = curve(results, balls)
-        for line in (*table(results, balls), *besides):
+        for line in (*table(results, balls, budget), *besides):
             print(line, flush=True)
         print()
     if given.figure:

@@ -23,10 +23,12 @@ from benchmarks.strength.attacks import (
     smallest,
     within,
 )
-from benchmarks.strength.checks import failed_checks
+from benchmarks.strength.checks import failed_checks, followed_gradients, gradients_in_words
+from benchmarks.strength.rows import share_of, strongest
 from benchmarks.strength.victims import Attacked, Expected, Pair, noise_of, trained_victims
 from seg_mia.attacks.asma import asma
 from seg_mia.attacks.base import Adversarial
+from seg_mia.attacks.sea import MEMBERS
 from seg_mia.errors import InputError
 from seg_mia.models.heads import class_logits
 from tests.attacks.networks import discs, trained
@@ -197,19 +199,81 @@ def test_rows_are_chosen_by_their_attack(tmp_path: Path) -> None:
     chosen = Results(victim, tmp_path, ["sea", "pgd"])
     assert [line for line in unbounded(chosen, budget) if line] == []
     balls = in_balls(chosen, None, [8.0], budget)
-    names = ["PGD as shipped (10)", "PGD, as many gradients", "`sea`, 2 on each loss", "lowest per image"]
-    assert list(balls[8.0]) == names
-    lines = list(table(chosen, balls))
-    assert [line.split("|")[1].strip() for line in lines if line][2:] == [*names, f"its share of {EQUAL}"]
+    names = ["PGD as shipped (10)", EQUAL, "`sea`, 2 on each loss"]
+    assert list(balls[8.0].dice) == names
+    lines = [line for line in table(chosen, balls, budget) if line]
+    first, second = "strongest single attack of 10 gradients", "lowest per image"
+    assert [line.split("|")[1].strip() for line in lines][2:8] == [
+        *names,
+        first,
+        f"{first}: share of {EQUAL}",
+        "lowest per image of all 3 attacks, whose gradients add up",
+    ]
+    assert lines[8].startswith(f"| {second}: share of {EQUAL} |")
     assert not [line for line in lines if line.startswith("checks")], "of all attacks alone"
     kept = {file.name for file in tmp_path.rglob("*.pt")}
     assert len(kept) == 3
     whole = in_balls(Results(victim, tmp_path), None, [8.0], budget)
-    assert torch.equal(whole[8.0][names[2]], balls[8.0][names[2]])
+    assert torch.equal(whole[8.0].dice[names[2]], balls[8.0].dice[names[2]])
 
     besides = Results(victim, tmp_path, ["asma"])
     assert in_balls(besides, None, [8.0], budget) == {}
-    assert list(table(besides, {})) == []
+    assert list(table(besides, {}, budget)) == []
+
+
+def test_the_losses_of_the_ensemble_are_shown_where_they_are_kept(tmp_path: Path) -> None:
+    from benchmarks.defended_strength import Results, in_balls, table
+
+    victim, budget = attacked(None), Budget(10, 0, 0, 0.001, 0, 0, None)
+
+    def shown() -> list[str]:
+        results = Results(victim, tmp_path, ["sea"])
+        lines = list(table(results, in_balls(results, None, [8.0], budget), budget))
+        return [
+            line for line in lines if line.startswith(("| loss of", *(f"| `{loss}`" for loss in MEMBERS)))
+        ]
+
+    rows = shown()
+    assert len(rows) == 1 + len(MEMBERS)
+    assert sum(float(row.split("|")[2].split()[0]) for row in rows[1:]) == pytest.approx(1, abs=0.003)
+    file = next(tmp_path.rglob("*.pt"))
+    assert file.name == "_sea___2_on_each_loss_8_of_10.pt", "the key of earlier versions"
+    values: Values = torch.load(file, weights_only=True)
+    torch.save({name: values[name] for name in ("dice", "linf")}, file)
+    assert shown() == [], "results of earlier versions"
+
+
+def test_gradients_are_checked_once_and_said(tmp_path: Path) -> None:
+    from benchmarks.defended_strength import Results, in_balls, table
+
+    victim, budget = attacked(None), Budget(10, 5, 0, 0.001, 0, 0, None)
+    results = Results(victim, tmp_path)
+    lines = list(table(results, in_balls(results, None, [4.0, 8.0], budget), budget))
+    found = [line for line in lines if line.startswith("checks of the gradients, 3 images, 8/255: ")]
+    assert len(found) == 1
+    assert "all five hold. Dice 0." in found[0]
+    assert "no gradient on 0 of 3 images" in found[0]
+    values = results.of(followed_gradients(victim))
+    blocked = {**values, "zero_gradient": torch.tensor([True, False, False])}
+    blocked["dice_unbounded"] = torch.full((3,), 0.5)
+    said = gradients_in_words(blocked, victim)
+    assert "the loss has no gradient on 1 of 3 images; an unbounded attack leaves a Dice of 0.500" in said
+
+
+def test_the_strongest_single_attack_has_as_many_gradients() -> None:
+    dice = {EQUAL: [0.5, 0.4], "`sea`, 2": [0.1, 0.6], "`apgd`, `dice`": [0.2, 0.3], "`transfer`": [0.0, 0.0]}
+    assert strongest({name: torch.tensor(values) for name, values in dice.items()}) == "`apgd`, `dice`"
+
+
+def test_a_share_has_an_interval_over_patients() -> None:
+    reference = torch.linspace(0.2, 0.9, 12)
+    assert share_of(reference / 2, reference) == "0.500 [0.500, 0.500]"
+    # Two patients: a resample has one of them twice, or both.
+    halves = torch.tensor([0.1, 0.1, 0.4, 0.4]), torch.tensor([0.5, 0.5, 0.5, 0.5])
+    assert share_of(*halves, ("a", "a", "b", "b")) == "0.500 [0.200, 0.800]"
+    assert share_of(torch.zeros(3), torch.zeros(3)) == "none: PGD leaves 0"
+    undefined = torch.tensor([0.25, float("nan")]), torch.tensor([0.5, 0.5])
+    assert share_of(*undefined) == "0.500 [0.500, 0.500]"
 
 
 def test_asma_also_runs_as_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

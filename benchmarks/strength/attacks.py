@@ -35,6 +35,8 @@ from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.style_autoencoder import load_texture
 
 EQUAL = "PGD, as many gradients"
+SHARED = (EQUAL, "`segpgd`", "`cospgd`", "`apgd`", "`sea`")
+"""Beginnings of the names of attacks that have as many gradients of the victim."""
 IN_BALLS = ("fgsm", "pgd", "segpgd", "cospgd", "apgd", "sea", "square", "universal", "transfer")
 BESIDES = ("medis", "asma", "frequency", "adain", "alma-prox", "certified")
 """Attacks without a ball, the smallest change, the certificate."""
@@ -130,7 +132,10 @@ def within(attacked: Attacked, surrogate: Attacked | None, epsilon: float, budge
 
 
 def _attacked(attacked: Attacked, attack: Callable[..., Adversarial]) -> Values:
-    return judged(attacked, attack(attacked.followed, *attacked.shown).images)
+    """Return what an attack leaves; of an ensemble also the index of the loss that each image is left by."""
+    found = attack(attacked.followed, *attacked.shown)
+    member = {name: note for name, note in found.notes.items() if name == "member"}
+    return judged(attacked, found.images) | member
 
 
 def _universal(attacked: Attacked, epsilon: float) -> Values:

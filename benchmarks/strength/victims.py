@@ -76,6 +76,7 @@ class Attacked(NamedTuple):
         others: images of other patients, which a universal change is fitted to.
         patients: number of patients shown.
         draws: noisy copies behind each gradient of a smoothed victim.
+        groups: the patient of each image shown; empty where each is a patient of its own.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Attacked(NamedTuple):
     others: Pair
     patients: int
     draws: int = 16
+    groups: tuple[str, ...] = ()
 
     @property
     def followed(self) -> nn.Module:
@@ -129,7 +131,8 @@ def read_victim(name: str, run: str | Path, count: int, fitted: int, draws: int 
     others = _opened(data, rest[:fitted]) if rest[:fitted] else Pair(shown.images[:0], shown.masks[:0])
     if shown.images.ndim == 4:
         network = network.to(memory_format=torch.channels_last)  # 1.4 times as fast on a CPU
-    return Attacked(name, digest, network, sigma, shown, others, len(seen), draws)
+    patients = tuple(str(groups[index]) for index in chosen)
+    return Attacked(name, digest, network, sigma, shown, others, len(seen), draws, patients)
 
 
 def noise_of(defences: Sequence[Mapping[str, Any]]) -> float | None:

@@ -19,13 +19,13 @@ from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.models.service import queries_of
 from seg_mia.results.averages import average
-from seg_mia.results.bounded_mean import other_victims
+from seg_mia.results.bounded_mean import label_changes, other_victims
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
-from seg_mia.results.robustness import FittingSet, SanityCheck, WorstCase, label_changes
+from seg_mia.results.robustness import FittingSet, SanityCheck, WorstCase
 from seg_mia.results.strengths import COLUMNS as STRENGTHS
 from seg_mia.results.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.results.success import COLUMNS, cells_of, success_curves, success_rows
@@ -170,7 +170,7 @@ class PerturbationResults(ImageResults):
             unchanged=int((values["l2"] == 0).sum()),
             no_gradient=stopped,
             results={name: average(value) for name, value in values.items() if self._is_number(name)},
-            labels=label_changes(values),
+            labels=label_changes(values, groups),
             success=success,
             strengths=_write_strengths(trainer, ids, curves) if curves and "step" not in curves else [],
             members=write_members(folder, values, self.members) if self.members else [],

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from scipy import stats
+from torch import Tensor
 
+from seg_mia.results.averages import average
 from seg_mia.results.base import Average, Measure
 from seg_mia.results.perturbation import PerturbationSummary
-from seg_mia.results.robustness import OtherVictim
+from seg_mia.results.robustness import LabelChange, OtherVictim
 
 TAIL = 0.025
 """Error probability at each end of a 95 % interval."""
@@ -64,6 +66,43 @@ def other_victims(results: Mapping[str, Average], names: Sequence[str], units: i
             OtherVictim(victim=name, before=before, after=after.value, low=after.low, high=after.high)
         )
     return rows
+
+
+def label_changes(values: Mapping[str, Tensor], groups: Sequence[str]) -> list[LabelChange]:
+    """Return the Dice and the IoU of each label before and after, where there are several.
+
+    Args:
+        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined, and the
+            same of `truth_iou`, if it was measured.
+        groups: the patient of each image.
+    """
+    beginning = "dice_clean_"
+    labels = [name.removeprefix(beginning) for name in values if name.startswith(beginning)]
+    return [_label_change(label, values, groups) for label in labels]
+
+
+def _label_change(label: str, values: Mapping[str, Tensor], groups: Sequence[str]) -> LabelChange:
+    before, after = values[f"dice_clean_{label}"], values[f"dice_adversarial_{label}"]
+    both = ~(before.isnan() | after.isnan())
+    patients = {group for group, counts in zip(groups, both.tolist(), strict=True) if counts}
+    ious = [values.get(f"truth_iou_{when}_{label}") for when in ("clean", "adversarial")]
+    beginning, end, *overlaps = (
+        Average(None, None, None, None, None) if part is None else average(part[both])
+        for part in (before, after, *ious)
+    )
+    # An image has at most the Dice of before, or the best of those observed after, as in `dice_after`.
+    measure = over_images(end, len(patients), upper=min(max(beginning.mean or 1.0, end.max or 0.0), 1.0))
+    return LabelChange(
+        label=label,
+        images=int(both.sum()),
+        before=beginning.mean,
+        after=end.mean,
+        iou_before=overlaps[0].mean,
+        iou_after=overlaps[1].mean,
+        units=len(patients),
+        low=measure.low,
+        high=measure.high,
+    )
 
 
 def dice_after(summary: PerturbationSummary) -> Measure | None:

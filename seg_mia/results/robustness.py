@@ -25,6 +25,9 @@ class LabelChange(Result):
         after: mean Dice after, over the same images.
         iou_before: mean IoU with the truth before, over the same images; None where it was not measured.
         iou_after: mean IoU after.
+        units: of how many patients these images are; None in files that do not say it.
+        low: lower end of the 95 % interval of the Dice after, over patients.
+        high: upper end.
     """
 
     label: str
@@ -33,38 +36,14 @@ class LabelChange(Result):
     after: Number
     iou_before: Number = None
     iou_after: Number = None
+    units: int | None = None
+    low: Number = None
+    high: Number = None
 
-
-def label_changes(values: Mapping[str, Tensor]) -> list[LabelChange]:
-    """Return the Dice and the IoU of each label before and after, where there are several.
-
-    Args:
-        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined, and the
-            same of `truth_iou`, if it was measured.
-    """
-    beginning, rows = "dice_clean_", list[LabelChange]()
-    for name in values:
-        if not name.startswith(beginning):
-            continue
-        label = name.removeprefix(beginning)
-        before, after = values[name], values[f"dice_adversarial_{label}"]
-        both = ~(before.isnan() | after.isnan())
-        ious = [values.get(f"truth_iou_{when}_{label}") for when in ("clean", "adversarial")]
-        means = [
-            None if part is None or not both.any() else float(part[both].mean())
-            for part in (before, after, *ious)
-        ]
-        rows.append(
-            LabelChange(
-                label=label,
-                images=int(both.sum()),
-                before=means[0],
-                after=means[1],
-                iou_before=means[2],
-                iou_after=means[3],
-            )
-        )
-    return rows
+    @property
+    def measure(self) -> Measure:
+        """The Dice after, with its interval."""
+        return Measure(self.after, self.low, self.high)
 
 
 class MemberRow(Result):

@@ -13,6 +13,8 @@ UNBOUNDED = 1.0
 """In L-infinity, a ball of this radius holds every image."""
 EFFORT = ("steps", "queries")
 LEVELS = 255
+NOT_OF_THE_ATTACK = {"sanity_images"}
+"""Settings that change no image."""
 
 
 def signs_of_masking(check: SanityCheck) -> Iterator[str]:
@@ -37,8 +39,8 @@ def contradictions(results: Sequence[PerturbationResult]) -> list[str]:
 
     Of two results on the same images that differ in their effort or radius alone, the larger must not be
     weaker; an attack without the victim's gradients must not be stronger than all with them in the same ball;
-    an attack in a ball that holds every image must reach Dice 0; no two attacks share all digits. A curve
-    counts as an attack in each of its balls.
+    an attack in a ball that holds every image must reach Dice 0; no two attacks share all digits, but for an
+    ensemble and the member whose images it kept throughout. A curve counts as an attack in each of its balls.
 
     Args:
         results: of attacks on one victim.
@@ -86,11 +88,24 @@ def _bounded(results: Sequence[PerturbationResult]) -> Iterator[str]:
 def _equal(results: Sequence[PerturbationResult]) -> Iterator[str]:
     for first, second in combinations(results, 2):
         differ = _settings(first) != _settings(second) or first.attack != second.attack
-        if differ and _alike(first, second) and _digits(first) == _digits(second):
+        contained = _kept_whole(first, second) or _kept_whole(second, first)
+        if differ and not contained and _alike(first, second) and _digits(first) == _digits(second):
             yield (
                 f"{first.label} and {second.label} share all digits: one of them was not run as configured, "
                 "or they are the same attack."
             )
+
+
+def _kept_whole(ensemble: PerturbationResult, member: PerturbationResult) -> bool:
+    """Return whether an ensemble kept one member for every image, and another attack is that member alone.
+
+    From the same start with the same settings both then have the same images, as `sea` and `apgd` on one of
+    its losses: nothing is wrong with either.
+    """
+    winners = {row.loss for row in ensemble.members if row.won == 1}
+    settings, own = _settings(ensemble), _settings(member)
+    shared = (set(settings) & set(own)) - NOT_OF_THE_ATTACK
+    return own.get("loss") in winners and all(settings[name] == own[name] for name in shared)
 
 
 def _only_difference(less: PerturbationResult, more: PerturbationResult) -> str | None:

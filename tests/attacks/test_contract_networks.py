@@ -1,5 +1,7 @@
 """Attacks on networks of other shapes: several heads, smaller outputs, one logit or many; ignored pixels."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,10 +9,17 @@ from torch.testing import assert_close
 
 from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.certify import Certification
+from seg_mia.attacks.targets import Targeted
 from seg_mia.attacks.transfer import Transfer
 from seg_mia.attacks.universal import Universal
 from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.audit.attacks import built_attack
+from seg_mia.config.files import find_config, known
+from seg_mia.config.options import options_of
+from seg_mia.experiment.attack_classes import is_certification
 from seg_mia.metrics.labels import IGNORE
+from tests.attacks.networks import discs, trained
 from tests.attacks.test_contract import configured
 from tests.attacks.test_contract_volumes import NAMES
 from tests.texture_weights import by_rule
@@ -126,3 +135,67 @@ def test_predictions_of_ignored_pixels_have_no_influence(name: str, weights: str
             attack.fit(model, x[:2], target[:2])
         found.append(attack.run(model, x[:2], target[:2]).images)
     assert_close(found[0], found[1], atol=1e-9, rtol=0)
+
+
+CERTIFICATIONS = [name for name in known("attack") if is_certification(str(find_config(name, "attack")))]
+
+
+def certification(name: str) -> Certification:
+    """Return a certification as its config names it, with fewer draws."""
+    options = options_of("attack.", {"draws": 60, "sigma": 0.02})
+    built = built_attack(str(find_config(name, "attack")), options)
+    assert isinstance(built, Certification)
+    return built
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
+@pytest.mark.parametrize("name", CERTIFICATIONS)
+def test_every_certification_runs_on_every_kind_of_network(name: str, network: Net) -> None:
+    attack, (x, target) = certification(name), data(network)
+    found = attack.run(network, x, target)
+    assert found.possible.shape == (3, max(2, network.last.shape[0]), *target.shape[1:])
+    assert found.prediction.shape == found.votes.shape == found.level.shape == target.shape
+    single = found.possible.sum(1) == 1
+    assert single[:2].any(), "some pixels are certified"
+    assert not single[target == IGNORE].any(), "pixels that are ignored are not tested"
+    assert found.possible.gather(1, found.prediction.unsqueeze(1)).all()
+    alone = attack.run(network, x[:1], target[:1])
+    for part in ("possible", "prediction", "votes", "level"):
+        assert torch.equal(getattr(found, part)[:1], getattr(alone, part))
+
+
+@pytest.mark.parametrize("name", CERTIFICATIONS)
+def test_ignored_pixels_have_no_influence_on_certificates(name: str) -> None:
+    network = Net(3)
+    x, target = data(network)
+    first, second = (certification(name).run(model, x, target) for model in (network, Elsewhere(network)))
+    tested = target != IGNORE
+    assert torch.equal(first.votes[tested], second.votes[tested])
+    assert torch.equal(first.possible.movedim(1, -1)[tested], second.possible.movedim(1, -1)[tested])
+
+
+class FirstChannel(nn.Module):
+    """A network of one channel for images of several."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.network(x[:, :1])
+        return output
+
+
+def test_no_two_attacks_return_the_same_images(weights: str) -> None:
+    # Of these images `sea` keeps another loss than that of `apgd` for some, else the two may be equal.
+    grey, truth = discs(6, 5, size=32)
+    x, network = grey.expand(-1, 3, -1, -1).contiguous(), FirstChannel(trained())
+    images = dict[str, Tensor]()
+    for name in NAMES:
+        attack = attack_of(name, weights, 1)
+        if isinstance(attack, Universal):
+            attack.fit(network, x, truth)
+        images[name] = attack.run(network, x, truth.flip(0) if isinstance(attack, Targeted) else truth).images
+    same = [pair for pair in combinations(images, 2) if torch.equal(images[pair[0]], images[pair[1]])]
+    assert same == []
+    assert [name for name, changed in images.items() if torch.equal(changed, x)] == []

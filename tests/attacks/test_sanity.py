@@ -53,3 +53,46 @@ def test_images_without_a_labelled_pixel_are_no_sign() -> None:
     mask[1] = 255
     check = sanity_check(trained(), x, torch.as_tensor(mask), epsilon=0.03)
     assert check.zero_gradient == 0
+
+
+EPSILON = 0.04
+
+
+class Turning(nn.Module):
+    """Two channels about 0.5 with a gradient that turns: up in one, up in the other, and back.
+
+    Steps of a quarter of the radius lead round a square. Ten of them end at its far corner, where the
+    foreground is lost, twenty where they began.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        away = (x - 0.5) / (EPSILON / 4)
+        first, second = away[:, :1], away[:, 1:]
+        up, beside = first > 0.5, second > 0.5
+        along = (~up & ~beside).to(x) - (up & beside).to(x)
+        across = (up & ~beside).to(x) - (~up & beside).to(x)
+        value, slope = 1.5 - first - second, -(along * first + across * second)
+        return value.detach() + slope - slope.detach()
+
+
+class Grating(nn.Module):
+    """Foreground but for a strip of grey levels, behind a gradient that says the brighter, the less of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        away = (x - 0.5) / EPSILON
+        strip = (away > 0.5) & (away < 1.5)
+        return 1 - 2 * strip.to(x) - away + away.detach()
+
+
+def test_more_steps_that_are_weaker_are_told() -> None:
+    x, mask = torch.full((2, 2, 4, 4), 0.5), torch.ones(2, 4, 4, dtype=torch.int64)
+    signs = list(signs_of_masking(sanity_check(Turning(), x, mask, epsilon=EPSILON)))
+    assert "more steps leave a higher Dice (1.000 to 0.000)" in signs
+    assert not any("larger radius" in sign for sign in signs)
+
+
+def test_a_larger_radius_that_is_weaker_is_told() -> None:
+    x, mask = torch.full((2, 1, 4, 4), 0.5), torch.ones(2, 4, 4, dtype=torch.int64)
+    signs = list(signs_of_masking(sanity_check(Grating(), x, mask, epsilon=EPSILON)))
+    assert "a larger radius leaves a higher Dice (1.000 to 0.000)" in signs
+    assert not any("more steps" in sign for sign in signs)

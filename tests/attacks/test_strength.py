@@ -20,8 +20,11 @@ from seg_mia.attacks.pgd import cospgd, fgsm, pgd, segpgd
 from seg_mia.attacks.robustness_curve import robustness_curve
 from seg_mia.attacks.sea import MEMBERS, Sea, sea
 from seg_mia.attacks.transfer import transfer
+from seg_mia.config.files import find_config, known
 from seg_mia.errors import InputError
+from seg_mia.experiment.attack_classes import is_membership
 from seg_mia.losses import cross_entropy_loss
+from tests.attacks import test_alma_prox, test_certify, test_square, test_universal
 from tests.attacks.networks import WEIGHTS, Linear, Quadratic, discs, linear_data, trained
 
 Attack = Callable[..., Adversarial]
@@ -68,6 +71,7 @@ OTHERS: dict[str, Attack] = {
     "medis": lambda *data, epsilon: medis(
         *data, targeted=False, step_size=epsilon / 10, stop=0.0, keep="last"
     ),
+    "robustness-curve": lambda *data, epsilon: robustness_curve(*data, radii=(1, 255 * epsilon), steps=20),
 }
 every_other = pytest.mark.parametrize("attack", OTHERS.values(), ids=list(OTHERS))
 
@@ -168,6 +172,46 @@ def test_no_attack_in_l2_goes_below_the_worst_case_of_pixels_that_differ(attack:
     dice = mask_dice(Linear()(result.images), mask)
     assert (dice >= expected - 1e-6).all()
     assert (dice < mask_dice(Linear()(x), mask) - 0.15).all()
+
+
+ELSEWHERE: dict[str, list[Callable[..., None]]] = {
+    "alma-prox": [
+        test_alma_prox.test_the_exact_distance_to_a_linear_boundary,
+        test_alma_prox.test_the_exact_distance_to_a_quadratic_boundary,
+    ],
+    "square": [test_square.test_every_pixel_is_brought_to_its_worst_case],
+    "universal": [
+        test_universal.test_the_best_change_of_a_linear_network_is_known,
+        test_universal.test_the_best_change_of_a_quadratic_network_is_known,
+    ],
+    "certify": [test_certify.test_no_attack_within_the_radius_changes_a_class_of_a_linear_network],
+}
+"""Attacks whose tests with a known answer are elsewhere."""
+NO_WORST_CASE = {
+    "adain": "moves an organ's statistics by a chosen strength: no worst case is searched",
+    "frequency": "rounds coefficients of blocks: its set of changes is discrete and no ball",
+    "trigger": "adds a fixed pattern",
+}
+
+
+def test_every_attack_is_held_to_a_known_worst_case_or_has_none() -> None:
+    attacks = {name for name in known("attack") if not is_membership(str(find_config(name, "attack")))}
+    here = {name.split()[0] for name in (*IN_BALL, *OTHERS)} | {"asma"}
+    parts = (here, set(ELSEWHERE), set(NO_WORST_CASE))
+    assert set().union(*parts) == attacks
+    assert sum(map(len, parts)) == len(attacks), "each in one of them"
+
+
+def test_asma_reaches_its_target_on_a_quadratic_network_by_the_least_change() -> None:
+    # A pixel that is to turn moves to the boundary nearest to it, 0.4 + 0.02 ** 0.5, the others not at all.
+    draw = torch.Generator().manual_seed(0)
+    x = 0.46 + 0.16 * torch.rand(3, 1, 8, 8, generator=draw, dtype=torch.float64)
+    target = ((torch.arange(8).view(8, 1) + torch.arange(8)) % 3 == 0).long().repeat(3, 1, 1)
+    wrong = (Quadratic()(x)[:, 0] > 0) != (target == 1)
+    result = asma(Quadratic(), x, target, steps=400, tau=1e-4, beta=0.0)
+    assert ((Quadratic()(result.images)[:, 0] > 0) == (target == 1)).all()
+    least = ((x[:, 0] - 0.4 - 0.02**0.5).square() * wrong).flatten(1).sum(1).sqrt()
+    assert_close((result.images - x).flatten(1).norm(dim=1), least, rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize("classes", [1, 2])

@@ -19,7 +19,7 @@ from seg_mia.attacks.universal import (
     universal,
 )
 from seg_mia.errors import InputError
-from tests.attacks.networks import Linear, discs, trained
+from tests.attacks.networks import Linear, Quadratic, discs, trained
 
 
 @pytest.mark.parametrize("truth", [0, 1])
@@ -31,6 +31,23 @@ def test_the_best_change_of_a_linear_network_is_known(truth: int) -> None:
     change = fit_universal(Linear(), x, mask, epsilon=0.05, epochs=14, step_size=0.02, loss="cross_entropy")
     sign = 1 - 2 * truth
     assert_close(change, 0.05 * sign * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8))
+
+
+def test_the_best_change_of_a_quadratic_network_is_known() -> None:
+    # Foreground above 0.4 is lost by the end farther from 0.4, background above it is found by the nearer.
+    draw = torch.Generator().manual_seed(0)
+    x = 0.46 + 0.07 * torch.rand(8, 1, 8, 8, generator=draw)
+    x[..., 4:] += 0.1
+    mask = (Quadratic()(x)[:, 0] > 0).long()
+    assert mask[..., :4].all()
+    assert not mask[..., 4:].any()
+    change = fit_universal(Quadratic(), x[:6], mask[:6], epsilon=0.04, epochs=14, step_size=0.02)
+    best = torch.full((1, 1, 8, 8), 0.04)
+    best[..., 4:] = -0.04
+    assert_close(change, best)
+    left = apply_universal(Quadratic(), x[6:], mask[6:], change).notes["dice"]
+    assert_close(left, mask_dice(1 - 50 * (x[6:] - 0.4 + best).square(), mask[6:]))
+    assert (left < 0.7).all()
 
 
 def test_a_tile_is_repeated_from_the_first_pixel_on() -> None:

@@ -1,21 +1,27 @@
 """Adversarial training and training with noise: what the network is shown, and what stays as it was."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.adversarial import AdversarialTraining, strongest
+from seg_mia.defences.adversarial import AdversarialTraining, InnerAttack, strongest
 from seg_mia.defences.noise import GaussianNoise
 from seg_mia.errors import InputError
+from seg_mia.experiment.lightning_cli import Experiment
 from seg_mia.losses import cross_entropy_loss
 from seg_mia.models.stitched import Stitched
-from seg_mia.tasks.segmentation import _poly
+from seg_mia.models.wrapper import bare
+from seg_mia.tasks.segmentation import Segmentation, _poly
 from tests.trained_runs import Trained
 from tests.trainings import killed, same
 
@@ -142,6 +148,56 @@ def test_a_defended_training_logs_its_inner_attack_and_goes_with_crops(tiny: Pat
     run = trained(tiny, "--defence", "adversarial", "--defence", "crop", "--model.schedule=poly")
     (epoch,) = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
     assert epoch["adversarial/loss"] > epoch["adversarial/loss_clean"] > 0
+
+
+def test_the_config_of_pirat_has_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = list[tuple[Segmentation, SegmentationData, int]]()
+
+    def fit(self: Experiment, model: Segmentation, datamodule: SegmentationData) -> None:
+        built.append((model, datamodule, self.config["fit"]["trainer"]["max_epochs"]))
+
+    monkeypatch.setattr(Experiment, "fit", fit)
+    assert main(["fit", "--config", "kvasir_pirat"]) == 0
+    ((model, data, epochs),) = built
+    (defence,) = model.defences
+    assert isinstance(defence, AdversarialTraining)
+    assert defence.epsilon == pytest.approx(4 / 255, abs=1e-6)
+    assert (defence.step_size, defence.steps) == (0.01, 5)
+    assert (model.optimizer, model.lr, model.weight_decay, model.schedule) == ("adamw", 1e-3, 0.01, "poly")
+    assert (data.batch_size, epochs) == (32, 50)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_training_begins_with_the_encoder_of_a_robust_run(
+    tiny: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robust = trained(tiny, "--defence", "adversarial") / "checkpoints" / "last.ckpt"
+    begun = list[nn.Module]()
+
+    def noted(self: InnerAttack, trainer: Trainer, pl_module: Segmentation) -> None:
+        del self, trainer
+        begun.append(deepcopy(bare(pl_module.network)))
+
+    monkeypatch.setattr(InnerAttack, "on_train_epoch_start", noted)
+    words = ["fit", "--config", str(tiny), "--defence", "adversarial"]
+    for more in ([], ["--model.encoder_weights", str(robust)]):
+        assert main([*words, *more]) == 0
+    before, taken, trained_before = map(parts, (*begun, bare(load_victim(robust))))
+    assert all(map(torch.equal, taken[0], trained_before[0]))
+    assert not all(map(torch.equal, before[0], trained_before[0]))
+    assert all(map(torch.equal, taken[1], before[1])), "the rest begins anew"
+    assert not all(map(torch.equal, taken[1], trained_before[1]))
+
+
+def parts(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the weights and statistics of a network's encoder, and the weights of the rest."""
+    encoder = network.encoder
+    assert isinstance(encoder, nn.Module)
+    inside = {id(parameter) for parameter in encoder.parameters()}
+    rest = [parameter.detach() for parameter in network.parameters() if id(parameter) not in inside]
+    assert inside
+    assert rest
+    return list(encoder.state_dict().values()), rest
 
 
 @pytest.mark.slow

@@ -29,11 +29,11 @@ def table(text: str, caption: str) -> str:
 
 
 def test_labels_have_dice_and_iou_where_it_was_measured() -> None:
-    measured = [label("liver", iou_before=0.688, iou_after=0.194), label("spleen")]
+    measured = [label("liver", iou_before=0.688, iou_after=0.194, low=0.2, high=0.5), label("spleen")]
     text, report = written(audit([guess(), fool("pgd", is_targeted=False, labels=measured)]))
     assert report["perturbations"][0]["labels"][0]["iou_after"] == 0.194
     rows = table(text, "Mean Dice and IoU of each label")
-    assert cells(rows, "pgd") == ["liver", "7", "0.811", "0.322", "0.688", "0.194"]
+    assert cells(rows, "pgd") == ["liver", "7", "0.811", "0.322 [0.200, 0.500]", "0.688", "0.194"]
     assert cells(rows[rows.index("0.194") :], "pgd") == ["spleen", "7", "0.811", "0.322", "–", "–"]  # noqa: RUF001
     assert "<summary>Label by label</summary>" not in text
     without, _ = written(audit([guess(), fool("pgd", is_targeted=False, labels=[label("liver")])]))

@@ -7,16 +7,18 @@ import pytest
 import torch
 from scipy import stats
 
-from seg_mia.results.base import Average
+from seg_mia.results.averages import average
+from seg_mia.results.base import Average, Measure
+from seg_mia.results.bounded_mean import label_changes, over_images
 from seg_mia.results.charts.png import pixels
 from seg_mia.results.charts.robustness import curve_drawing, norms_drawing
 from seg_mia.results.charts.svg import inline
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.robustness import (
     FittingSet,
+    MemberRow,
     RobustnessCurve,
     RobustnessPoint,
-    label_changes,
     member_rows,
     minimal_norms,
 )
@@ -36,12 +38,20 @@ def test_labels_before_and_after_are_of_the_same_images() -> None:
         "dice_clean_rim": torch.tensor([nan, 0.5, nan]),
         "dice_adversarial_rim": torch.tensor([0.5, nan, nan]),
     }
-    core, rim = label_changes(values)
+    core, rim = label_changes(values, ["a", "b", "c"])
     assert (core.label, core.images) == ("core", 2)
     assert [core.before, core.after] == pytest.approx([0.7, 0.3])
     assert [core.iou_before, core.iou_after] == pytest.approx([0.5, 0.2])
     assert (rim.images, rim.before, rim.after) == (0, None, None)
     assert (rim.iou_before, rim.iou_after) == (None, None)
+    # Two images of two patients; the most that an image may keep is the mean of before.
+    expected = over_images(average(torch.tensor([0.2, 0.4])), 2, upper=0.7)
+    assert core.units == 2
+    assert [core.low, core.high] == pytest.approx([expected.low, expected.high])
+    assert core.measure == Measure(core.after, core.low, core.high)
+    assert (rim.units, rim.low, rim.high) == (0, None, None)
+    (same, _) = label_changes(values, ["a", "b", "a"])
+    assert (same.units, same.low, same.high) == (1, None, None), "of one patient alone there is none"
 
 
 def test_members_by_hand() -> None:
@@ -123,6 +133,27 @@ BALL: dict[str, Any] = {"norm": "linf", "epsilon": 0.03}
 def test_what_cannot_be_is_told(results: list[PerturbationResult], words: str) -> None:
     (line,) = contradictions(results)
     assert words in line
+
+
+def ensemble(won: float, **settings: Any) -> PerturbationResult:
+    rows = [
+        MemberRow(loss=loss, won=share, alone=0.5, without=0.5)
+        for loss, share in (("dice", won), ("tsallis", 1 - won))
+    ]
+    losses = ["dice", "tsallis"]
+    whole = result("sea", 0.5, l2=1.0, losses=losses, **{**BALL, "steps": 10, "seed": 0} | settings)
+    return whole.model_copy(update={"members": rows})
+
+
+def test_an_ensemble_may_share_all_digits_with_the_member_it_kept_throughout() -> None:
+    alone = result("apgd", 0.5, l2=1.0, loss="dice", sanity_images=4, **{**BALL, "steps": 10, "seed": 0})
+    assert contradictions([ensemble(1.0, sanity_images=0), alone]) == []
+    assert contradictions([alone, ensemble(1.0)]) == []
+    # It kept another for some image, ran otherwise, or the other attack is no member.
+    other = result("apgd", 0.5, l2=1.0, loss="margin", **{**BALL, "steps": 10, "seed": 0})
+    for pair in ([ensemble(0.5), alone], [ensemble(1.0, seed=1), alone], [ensemble(1.0), other]):
+        (line,) = contradictions(pair)
+        assert "share all digits" in line
 
 
 def with_curve(*dice: float) -> PerturbationResult:
