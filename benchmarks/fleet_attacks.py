@@ -5,11 +5,13 @@ python benchmarks/fleet_attacks.py FLEET [--root FOLDER] [--references 4 8 16]
 FLEET is a folder of `seg_mia fleet`. Each network is the target in turn; its complement is left out, and a
 number of references is that of the others in groups of complementary pairs. Each cell is the mean AUC and
 the mean TPR at 1 % FPR over all targets. Signals of parts of an image are attacked on the samples on which
-all networks define them.
+all networks define them. The three of highest AUC on every other patient are attacked together with those of
+`mia-lira` on the remaining ones. Where patients have several samples, a second table has the attacks on
+patients: means of a patient's samples, and the largest image logit.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -17,6 +19,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from seg_mia.checkpoint import without_machine
 from seg_mia.config.spec import resolve
@@ -31,6 +34,7 @@ from seg_mia.experiment.plan import Shadow
 from seg_mia.experiment.trained_networks import load_shadow
 from seg_mia.membership import auc, tpr_at_fpr
 from seg_mia.membership.fleet import (
+    agreements,
     attacked,
     base,
     dense_lira,
@@ -39,12 +43,13 @@ from seg_mia.membership.fleet import (
     lira_online,
     lira_vector,
     margins,
-    mirror_agreement,
+    patient_signals,
     pooled_cells,
     regions,
     rmia,
     standardised,
 )
+from seg_mia.membership.fleet.agreement import AGREEMENTS
 from seg_mia.membership.fleet.arrays import informative
 from seg_mia.membership.fleet.confidences import NAMES, Confidences, CrossEntropy
 from seg_mia.membership.fleet.ratios import Population
@@ -58,6 +63,8 @@ from seg_mia.runs import read_run, shadow_files
 Values = NDArray[np.float64]
 Inside = NDArray[np.bool_]
 CELLS = 8
+FEW = 3
+"""Signals of parts that are attacked together with those of `mia-lira`."""
 LEAST_SAMPLES = 40
 """Samples on which a signal is defined under all networks, to be attacked by it."""
 
@@ -73,8 +80,8 @@ class Signals(NamedTuple):
         mirrored: their means over the mirror images of the training, (networks, n, 4).
         dice: (networks, n).
         cells: mean margins of 8 x 8 cells, (networks, n, 64).
-        regions: the signals `REGIONS` of parts, NaN where undefined, (networks, n, 5).
-        agreement: Dice of the prediction with that of the mirror image, NaN where undefined, (networks, n).
+        parts: the signals `REGIONS` and `AGREEMENTS`, NaN where undefined, (networks, n, 12).
+        patients: patient of each sample, (n,).
     """
 
     inside: Inside
@@ -84,8 +91,8 @@ class Signals(NamedTuple):
     mirrored: Values
     dice: Values
     cells: Values
-    regions: Values
-    agreement: Values
+    parts: Values
+    patients: NDArray[np.str_]
 
 
 def read_fleet(folder: Path, root: str | None) -> list[TrainedModel]:
@@ -120,32 +127,33 @@ def signals_of(networks: list[TrainedModel]) -> Signals:
     loss, entropy, confidence, dice, turned = (np.stack(column) for column in columns)
     inside = np.stack([seen_by(network)[pool] for network in networks])
     parts = [parts_of(network, networks[0].data, pool, device) for network in networks]
-    cells, regional, agreement = (np.stack(column) for column in zip(*parts, strict=True))
-    return Signals(inside, loss, entropy, confidence, turned, 1 + dice, cells, regional, agreement)
+    cells, regional = (np.stack(column) for column in zip(*parts, strict=True))
+    patients = np.array(networks[0].data.source.groups)[pool]
+    return Signals(inside, loss, entropy, confidence, turned, 1 + dice, cells, regional, patients)
 
 
 @torch.no_grad()
 def parts_of(
     network: TrainedModel, data: SegmentationData, pool: NDArray[np.int64], device: torch.device
-) -> tuple[Values, Values, Values]:
-    """Return a network's margins of cells, its signals of parts, and its agreement with mirror images."""
+) -> tuple[Values, Values]:
+    """Return a network's margins of cells, (n, cells), and its `REGIONS` and `AGREEMENTS`, (n, 12)."""
     asked, samples = network.network.to(device).eval(), data.dataset(pool)
-    columns: list[list[Values]] = [[], [], []]
+    columns: list[list[Values]] = [[], []]
     for start in range(0, len(pool), data.query_batch):
         drawn = [samples[0, row] for row in range(start, min(start + data.query_batch, len(pool)))]
         image, mask = (torch.stack([getattr(sample, part) for sample in drawn]) for part in ("image", "mask"))
-        name = data.source.ids[int(pool[start])]
-        logits = finite_logits(asked, image.to(device), name).cpu()
-        mirrored = finite_logits(asked, image.flip(-1).to(device), name).flip(-1).cpu()
-        batch = (
-            pooled_cells(*margins(logits, mask), cells=min(CELLS, *mask.shape[1:])),
-            regions(logits, mask),
-            mirror_agreement(logits, mirrored, mask != IGNORE),
-        )
-        for column, values in zip(columns, batch, strict=True):
-            column.append(values)
-    cells, regional, agreement = (np.concatenate(column) for column in columns)
-    return cells, regional, agreement
+        query = partial(answer, asked, device, data.source.ids[int(pool[start])])
+        logits = query(image)
+        columns[0].append(pooled_cells(*margins(logits, mask), cells=min(CELLS, *mask.shape[1:])))
+        agreed = agreements(query, image, mask != IGNORE)
+        columns[1].append(np.concatenate([regions(logits, mask), agreed], axis=1))
+    cells, regional = (np.concatenate(column) for column in columns)
+    return cells, regional
+
+
+def answer(network: torch.nn.Module, device: torch.device, name: str, image: Tensor) -> Tensor:
+    """Return a network's logits for images, checked, on the CPU."""
+    return finite_logits(network, image.to(device), name).cpu()
 
 
 def leveled(values: Values) -> Values:
@@ -206,19 +214,67 @@ def parts(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
     cells = leveled(signals.cells[:, :, informative(signals.cells)])
     yield f"dense LiRA, {cells.shape[2]} cells", cells, dense_lira
     yield f"{cells.shape[2]} cells, LiRA, separate", cells, lira_vector
-    rows = dict(zip(REGIONS, np.moveaxis(signals.regions, 2, 0), strict=True))
-    for name, values in {**rows, "mirror_agreement": signals.agreement}.items():
+    rows = dict(zip((*REGIONS, *AGREEMENTS), np.moveaxis(signals.parts, 2, 0), strict=True))
+    yield from single(rows)
+    yield from best_few(rows, signals)
+
+
+def single(rows: Mapping[str, Values]) -> Iterator[tuple[str, Values, FleetAttack]]:
+    """Yield the attacks on each of some signals (networks, n) alone."""
+    for name, values in rows.items():
         known = int(defined(values).sum())
-        part = "" if known == values.shape[1] else f" ({known} of {values.shape[1]} samples)"
+        part = "" if known == values.shape[1] else f" ({known} of {values.shape[1]})"
         if known < LEAST_SAMPLES:
             continue
-        try:
-            level = leveled(values)
-        except InputError:  # equal on half of the samples, such as Dice of labels that are all right
+        level = level_or_none(values)
+        if level is None:
             yield f"{name}{part}, threshold", values, threshold
             continue
         yield f"{name}{part}, threshold", level, threshold
         yield f"{name}{part}, LiRA", level, lira_online
+
+
+def best_few(rows: Mapping[str, Values], signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
+    """Yield `mia-lira`'s signals alone and with the best of others, on patients that did not choose them."""
+    choosing = np.unique(signals.patients, return_inverse=True)[1] % 2 == 0
+    areas = dict[str, float]()
+    for name, values in rows.items():
+        level = level_or_none(np.where(choosing, values, np.nan))
+        if level is None or defined(level).sum() < LEAST_SAMPLES:
+            continue
+        known = defined(level)
+        inside = signals.inside[:, known]
+        scores = attacked(level[:, known], inside, lira_online)
+        areas[name] = float(np.mean([auc(row, members) for row, members in zip(scores, inside, strict=True)]))
+    chosen = sorted(areas, key=lambda name: -areas[name])[:FEW]
+    columns = [signals.plain[..., [0, 1, 3]], *(rows[name][..., None] for name in chosen)]
+    values = np.where(choosing[:, None], np.nan, np.concatenate(columns, axis=2))
+    level = leveled(np.where(defined(values)[:, None], values, np.nan))
+    yield f"mia-lira, on {int(defined(level).sum())} remaining", level[..., :3], lira_vector
+    yield f"mia-lira + {' + '.join(chosen)}, on the same", level, lira_vector
+
+
+def level_or_none(values: Values) -> Values | None:
+    """Return `leveled`; None if half of the samples have one value, such as the Dice of right labels."""
+    try:
+        return leveled(values)
+    except InputError:
+        return None
+
+
+def of_patients(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
+    """Yield attacks on patients: signals (networks, patients, ...), means over samples, or the largest."""
+    everything = np.concatenate([signals.parts, signals.plain], axis=2)
+    values, _, _ = patient_signals(everything, signals.inside, signals.patients, largest=[0])
+    names = (*REGIONS, *AGREEMENTS, *NAMES, "largest image_logit")
+    rows = dict(zip(names, np.moveaxis(values, 2, 0), strict=True))
+    yield from single(rows)
+    vector = [rows[name] for name in ("log_cross_entropy", "logit_dice", "log_entropy")]
+    for name, columns in (
+        ("mia-lira's signals", vector),
+        ("mia-lira's + largest image_logit", [*vector, rows["largest image_logit"]]),
+    ):
+        yield f"{name}, LiRA", leveled(np.stack(columns, axis=2)), lira_vector
 
 
 def cell(values: Values, inside: Inside, attack: FleetAttack, references: int) -> str:
@@ -253,10 +309,19 @@ def main() -> None:
     print(
         f"{networks} networks, {signals.inside.shape[1]} samples: Dice {members:.3f} on members, {others:.3f}"
     )
+    show(attacks(signals), signals.inside, counts)
+    if len(set(signals.patients)) < len(signals.patients):
+        by_patient = patient_signals(signals.plain, signals.inside, signals.patients)[1]
+        print(f"\nby patient, {by_patient.shape[1]}:")
+        show(of_patients(signals), by_patient, counts)
+
+
+def show(rows: Iterable[tuple[str, Values, FleetAttack]], inside: Inside, counts: list[int]) -> None:
+    """Print a table of attacks over numbers of references."""
     print(f"| attack |{''.join(f' {count} references |' for count in counts)}")
     print(f"| --- |{' --- |' * len(counts)}")
-    for name, values, attack in attacks(signals):
-        cells = [cell(values, signals.inside, attack, count) for count in counts]
+    for name, values, attack in rows:
+        cells = [cell(values, inside, attack, count) for count in counts]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

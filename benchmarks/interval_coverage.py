@@ -5,15 +5,23 @@ python benchmarks/interval_coverage.py
 Scores are normal with variance 1, so that the true values are known; the threshold lies where the true FPR
 is 30 %. Patients are groups of five samples that share 60 % of their variance; the difference is that to a
 second attack, half as far from chance, correlated with the first.
+
+A second table has the AUC of recipes: fleets of complementary networks, each in turn the target of difficulty
+calibration by the others but its complement. A patient has a difficulty for all networks, and an effect of
+membership, normal with a deviation equal to its mean; so each patient's decisions are alike. The true AUC is
+that of infinitely many patients.
 """
 
 import argparse
+import itertools
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.membership.fleet import attacked, difficulty_calibrated, pooled_auc
 from seg_mia.membership.intervals import Interval, intervals, paired_difference
 
 COLUMNS = (
@@ -28,6 +36,7 @@ COLUMNS = (
     "F1",
     "by patient",
 )
+FLEET_COLUMNS = ("networks", "patients", "mean effect", "true AUC", "by patient", "patients ignored")
 PATIENT = 5
 SHARED = 0.6
 CORRELATION = 0.7
@@ -76,6 +85,25 @@ def simulated(seed: int, side: int, area: float) -> NDArray[np.bool_]:
     return np.array([interval.low <= truth <= interval.high for interval, truth in cases])
 
 
+def simulated_fleet(seed: int, networks: int, patients: int, effect: float) -> NDArray[np.bool_]:
+    """Return whether the interval of a recipe's AUC holds the truth, by patient and with patients ignored."""
+    rng = np.random.default_rng(seed)
+    halves = [rng.permutation(patients) < patients // 2 for _ in range(networks // 2)]
+    inside = np.stack([row for half in halves for row in (half, ~half)])
+    effects = rng.normal(effect, effect, patients)
+    signals = rng.normal(size=patients) + effects * inside + rng.normal(size=inside.shape)
+    scores = attacked(signals, inside, difficulty_calibrated)
+    truth = fleet_area(networks, effect)
+    results = (pooled_auc(scores, inside), pooled_auc(scores.reshape(1, -1), inside.reshape(1, -1)))
+    return np.array([interval.low <= truth <= interval.high for interval in results])
+
+
+def fleet_area(networks: int, effect: float) -> float:
+    """Return the true AUC: a score is a signal less the mean of K / 2 - 1 networks without the patient."""
+    noise = 1 + 1 / (networks // 2 - 1)
+    return NORMAL.cdf(effect / math.sqrt(2 * noise + effect**2))
+
+
 def main() -> None:
     """Simulate and print."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -85,18 +113,29 @@ def main() -> None:
         "--sides", type=int, nargs="+", default=[20, 50, 200], help=f"multiples of {PATIENT}, 10 or more"
     )
     parser.add_argument("--areas", type=float, nargs="+", default=[0.5, 0.75, 0.95])
+    parser.add_argument(
+        "--networks", type=int, nargs="+", default=[8, 16], help="of a fleet, even, 4 or more"
+    )
+    parser.add_argument("--patients", type=int, nargs="+", default=[20, 100], help="of a fleet, even")
+    parser.add_argument("--effects", type=float, nargs="+", default=[0, 0.5, 2])
     given = parser.parse_args()
     error = math.sqrt(0.95 * 0.05 / given.simulations)
     print(f"{given.simulations} simulations; standard error at 0.95: {error:.3f}")
     print(" | ".join(COLUMNS))
-    for side in given.sides:
-        for area in given.areas:
-            held = [simulated(seed, side, area) for seed in range(given.simulations)]
-            cells = [str(side), f"{area:g}", *(f"{share:.3f}" for share in np.mean(held, axis=0))]
-            print(
-                " | ".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, COLUMNS, strict=True)),
-                flush=True,
-            )
+    for side, area in itertools.product(given.sides, given.areas):
+        held = [simulated(seed, side, area) for seed in range(given.simulations)]
+        row(COLUMNS, [str(side), f"{area:g}"], held)
+    print(" | ".join(FLEET_COLUMNS))
+    for networks, patients, effect in itertools.product(given.networks, given.patients, given.effects):
+        held = [simulated_fleet(seed, networks, patients, effect) for seed in range(given.simulations)]
+        truth = fleet_area(networks, effect)
+        row(FLEET_COLUMNS, [str(networks), str(patients), f"{effect:g}", f"{truth:.3f}"], held)
+
+
+def row(columns: Sequence[str], names: list[str], held: list[NDArray[np.bool_]]) -> None:
+    """Print a row of a table: its names, and the share of intervals of each kind that held the truth."""
+    cells = [*names, *(f"{share:.3f}" for share in np.mean(held, axis=0))]
+    print(" | ".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, columns, strict=True)), flush=True)
 
 
 if __name__ == "__main__":

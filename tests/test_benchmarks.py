@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -85,3 +86,30 @@ def test_an_interrupted_preprocessing_of_nnunet_is_done_again(monkeypatch: pytes
     assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"] == {"features": 8}
     assert planned(task, Path()) == plans
     assert len(used) == 1  # what is done is kept
+
+
+def test_signals_of_parts_are_chosen_on_other_patients_than_they_are_attacked_on() -> None:
+    module = runpy.run_path(str(FOLDER / "fleet_attacks.py"))
+    generator = np.random.default_rng(0)
+    halves = [generator.permuted(np.arange(80) < 40) for _ in range(3)]
+    inside = np.stack([row for half in halves for row in (half, ~half)]).repeat(2, axis=1)
+    patients = np.array([f"p{number // 2:02}" for number in range(160)])
+    parts = generator.normal(size=(6, 160, 12))
+    parts[..., 6] += 9 * inside  # of the worst lesion
+    parts[:, 0, 6] = parts[:, 5, 3] = np.nan
+    plain = generator.normal(size=(6, 160, 4))
+    signals = module["Signals"](inside, *[plain] * 6, parts, patients)
+    names = (*module["REGIONS"], *module["AGREEMENTS"])
+    rows = dict(zip(names, np.moveaxis(parts, 2, 0), strict=True))
+    (alone, before, attack), (joined, after, _) = module["best_few"](rows, signals)
+    assert alone == "mia-lira, on 80 remaining"
+    assert joined.startswith("mia-lira + worst_lesion + ")
+    remaining = np.isfinite(after).all(axis=(0, 2))
+    assert {int(name[1:]) % 2 for name in patients[remaining]} == {1}
+    assert float(module["cell"](before, inside, attack, 4).split(",")[0]) < 0.65
+    assert float(module["cell"](after, inside, attack, 4).split(",")[0]) > 0.75
+    members = inside[:, ::2]
+    found = {name: (values, attack) for name, values, attack in module["of_patients"](signals)}
+    assert found["largest image_logit, LiRA"][0].shape == (6, 80)
+    lesions, lira = found["worst_lesion, LiRA"]
+    assert float(module["cell"](lesions, members, lira, 4).split(",")[0]) > 0.9

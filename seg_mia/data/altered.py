@@ -7,7 +7,7 @@ of some networks and not of others, as any sample.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
-Alteration = Literal["other mask", "mask inverted", "mask shifted", "image inverted"]
-ALTERATIONS: Final[tuple[Alteration, ...]] = ("other mask", "mask inverted", "mask shifted", "image inverted")
+Alteration = Literal["other mask", "mask inverted", "mask shifted", "image inverted", "mask empty"]
+ALTERATIONS: Final[tuple[Alteration, ...]] = get_args(Alteration)
+EMPTY: Final[Alteration] = "mask empty"
 COLUMN: Final = "altered"
 UNALTERED: Final = "unaltered"
 SHIFT: Final = 0.15
@@ -29,7 +30,8 @@ class AlteredSource(Source):
 
     The kinds of alteration take turns: the mask of another altered sample; foreground and background
     exchanged (all foreground becomes background, and background the first class); the mask shifted by 0.15 of
-    its sides; grey values inverted.
+    its sides; grey values inverted; the mask empty, as of an overlooked lesion. A mask that this would leave
+    as it is, such as one that is empty already, is inverted instead. Ignored pixels are no foreground.
 
     Args:
         source: the samples.
@@ -92,6 +94,8 @@ class AlteredSource(Source):
                 return negative(image), mask
             case "mask inverted":
                 return image, inverted(mask)
+            case "mask empty":
+                return image, _changed(mask, emptied(mask))
             case "mask shifted":
                 return image, _changed(mask, shifted(mask))
             case "other mask":
@@ -153,6 +157,11 @@ def negative(image: Image) -> Image:
 def inverted(mask: Mask) -> Mask:
     """Return a mask whose foreground is background and whose background is class 1."""
     return np.where(mask == IGNORE, mask, mask == 0).astype(np.uint8)
+
+
+def emptied(mask: Mask) -> Mask:
+    """Return a mask whose foreground is background."""
+    return np.where(mask == IGNORE, mask, 0).astype(np.uint8)
 
 
 def shifted(mask: Mask) -> Mask:

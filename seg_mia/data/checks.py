@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
+from seg_mia.data.altered import COLUMN, EMPTY
 from seg_mia.data.images.mask_coding import GREY_LEVELS
 from seg_mia.data.sample_facts import SampleFacts
 from seg_mia.data.source import Note, Source, listed
@@ -163,7 +164,8 @@ def _of_masks(sight: Sight) -> list[Note]:
                 soft,
             )
         )
-    unsure = facts.empty & (facts.pixels[:, -1] > 0)
+    empty_masks = facts.empty & ~_emptied(sight.source)
+    unsure = empty_masks & (facts.pixels[:, -1] > 0)
     if white := sight.names(unsure):
         notes.append(
             Note(
@@ -172,7 +174,7 @@ def _of_masks(sight: Sight) -> list[Note]:
                 white,
             )
         )
-    if empty := sight.names(facts.empty & ~unsure & (facts.lost == 0)):
+    if empty := sight.names(empty_masks & ~unsure & (facts.lost == 0)):
         notes.append(
             Note(f"{len(empty)} of {size} masks are empty: correct if these images show no object", empty)
         )
@@ -182,6 +184,12 @@ def _of_masks(sight: Sight) -> list[Note]:
         text = f"no training mask has a pixel of {listed(absent, 8)}: it cannot be learnt"
         notes.append(Note(text, ()))
     return notes
+
+
+def _emptied(source: Source) -> NDArray[np.bool_]:
+    """Return which masks `--data.altered` emptied, bool (n,)."""
+    kinds: Sequence[str] = source.columns.get(COLUMN, [""] * len(source))
+    return np.array([kind == EMPTY for kind in kinds], dtype=np.bool_)
 
 
 def pixels_by_label(pixels: NDArray[np.int64], classes: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Altered samples: which, how, and that nothing else changes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from seg_mia.data.altered import (
     COLUMN,
     UNALTERED,
     AlteredSource,
+    emptied,
     inverted,
     shifted,
     with_altered,
 )
+from seg_mia.data.cache import Cached
 from seg_mia.data.fingerprint import fingerprint
+from seg_mia.data.sample_facts import sample_facts
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -46,9 +50,9 @@ class Squares(Source):
 
 
 def test_one_sample_of_the_share_of_patients_is_altered_each_in_its_kind() -> None:
-    plain, source = Squares(), AlteredSource(Squares(), 0.2)
-    assert len(source.kinds) == 8
-    assert len({source.groups[index] for index in source.kinds}) == 8
+    plain, source = Squares(), AlteredSource(Squares(), 0.25)
+    assert len(source.kinds) == 10
+    assert len({source.groups[index] for index in source.kinds}) == 10
     assert {kind: list(source.kinds.values()).count(kind) for kind in ALTERATIONS} == dict.fromkeys(
         ALTERATIONS, 2
     )
@@ -60,10 +64,11 @@ def test_one_sample_of_the_share_of_patients_is_altered_each_in_its_kind() -> No
         assert kind == source.kinds.get(index, UNALTERED)
         np.testing.assert_array_equal(image, 255 - old_image if kind == "image inverted" else old_image)
         assert np.array_equal(mask, old_mask) == (kind in (UNALTERED, "image inverted"))
+        assert (mask.max(where=mask != 255, initial=0) == 0) == (kind == "mask empty")
         assert (source.digest(index) == plain.digest(index)) == (kind == UNALTERED)
         assert source.image_digest(index) == plain.image_digest(index)
     assert fingerprint(source) != fingerprint(plain)
-    assert source.settings == {"size": 20, "altered": 0.2}
+    assert source.settings == {"size": 20, "altered": 0.25}
 
 
 def test_more_keep_those_of_fewer() -> None:
@@ -74,6 +79,7 @@ def test_more_keep_those_of_fewer() -> None:
 def test_masks_by_hand() -> None:
     mask = np.array([[0, 2, 255], [1, 0, 0]], np.uint8)
     np.testing.assert_array_equal(inverted(mask), [[1, 0, 255], [0, 1, 1]])
+    np.testing.assert_array_equal(emptied(mask), [[0, 0, 255], [0, 0, 0]])
     moved = shifted(np.pad(np.ones((1, 1), np.uint8), ((2, 17), (1, 8))))
     assert np.argwhere(moved).tolist() == [[5, 3]]
     framed = np.full((2, 10, 10), 255, np.uint8)
@@ -84,10 +90,31 @@ def test_masks_by_hand() -> None:
 
 
 def test_an_empty_mask_is_altered_too() -> None:
-    source = AlteredSource(Squares(empty=True), 0.2)
+    source = AlteredSource(Squares(empty=True), 0.25)
+    assert set(source.kinds.values()) == set(ALTERATIONS)
     for index, kind in source.kinds.items():
         mask = source.decode(index)[1]
         assert mask[5, 5] == (kind != "image inverted")
+        assert mask[0, 9] == 255
+
+
+def test_an_emptied_mask_stays_a_labelled_sample(tmp_path: Path) -> None:
+    class Faint(Squares):
+        """A source whose files have values that decoding made background."""
+
+        empty_cases = ("north",)
+
+        def lost(self, index: int) -> int:  # noqa: ARG002
+            return 3
+
+    source = AlteredSource(Faint(), 0.25)
+    images, masks = zip(*(source.decode(index) for index in range(len(source))), strict=True)
+    facts = sample_facts(Cached(tmp_path, "f", np.stack(images), np.stack(masks)), source)
+    emptied_ones = [index for index, kind in source.kinds.items() if kind == "mask empty"]
+    assert np.flatnonzero(facts.empty).tolist() == sorted(emptied_ones)
+    assert not facts.lost.any()  # no values of the file were lost
+    assert facts.labelled.all()
+    assert source.empty_cases == ("north",)
 
 
 def test_none_is_the_source_itself_and_other_shares_are_refused() -> None:

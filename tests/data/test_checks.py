@@ -55,6 +55,13 @@ def test_samples_without_fault_are_not_spoken_of(tmp_path: Path) -> None:
     assert opened(save(tmp_path, [square()] * 6)).notes == ()
 
 
+def test_masks_that_an_option_emptied_are_not_spoken_of(tmp_path: Path) -> None:
+    data = opened(save(tmp_path, [square()] * 20), altered=0.5)
+    assert data.source.columns["altered"].count("mask empty") == 2
+    assert data.facts.empty.sum() == 2
+    assert data.notes == ()
+
+
 def test_most_images_of_one_grey_are_refused_and_few_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

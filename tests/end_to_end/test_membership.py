@@ -26,7 +26,9 @@ WITHOUT_SHADOW = "mia-blind-statistics"
 ATTACKS = [
     name for name in known("attack") if name.startswith("mia-") and name not in {*MANY, WITHOUT_SHADOW}
 ]
-NUMBERS = ["mia-base", "mia-calibrated", "mia-dice", "mia-entropy", "mia-global-loss", "mia-rmia"]
+NUMBERS = [
+    "mia-base", "mia-calibrated", "mia-dice", "mia-entropy", "mia-global-loss", "mia-rank", "mia-rmia",
+]  # fmt: skip
 DRAWN = {"mia-dice", "mia-type2"}
 """Attacks whose figures are drawn: one of each kind, as figures do not depend on the attack."""
 SMALL = [

@@ -4,6 +4,7 @@ A fleet is a set of networks of one recipe, each trained on a random half of a p
 arrays (networks, n) of signals, higher for members, with a matrix of training sets.
 """
 
+from seg_mia.membership.fleet.agreement import agreements, label_agreement
 from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, untrained_networks
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
@@ -17,6 +18,7 @@ from seg_mia.membership.fleet.gaussian import (
     lira_online,
     rank_among_out,
 )
+from seg_mia.membership.fleet.patients import patient_signals
 from seg_mia.membership.fleet.quantile import QuantileScores, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.recipe import (
@@ -29,7 +31,7 @@ from seg_mia.membership.fleet.recipe import (
     pooled_roc,
     transferred_rates,
 )
-from seg_mia.membership.fleet.regions import mirror_agreement, regions
+from seg_mia.membership.fleet.regions import logit_gap, regions
 from seg_mia.membership.fleet.risk import (
     PatientRisk,
     Subgroup,
@@ -59,6 +61,7 @@ __all__ = [
     "Stability",
     "Subgroup",
     "Survival",
+    "agreements",
     "attacked",
     "base",
     "benjamini_hochberg",
@@ -71,15 +74,16 @@ __all__ = [
     "fold_differences",
     "fold_ranks",
     "image_logit",
+    "label_agreement",
     "left_out_ranks",
     "less_population",
     "lira_offline",
     "lira_online",
     "lira_vector",
+    "logit_gap",
     "margins",
     "mates",
     "mean_p_value",
-    "mirror_agreement",
     "network_curve",
     "network_halves",
     "null_areas",
@@ -88,6 +92,7 @@ __all__ = [
     "patient_auc",
     "patient_p_values",
     "patient_risk",
+    "patient_signals",
     "pooled_auc",
     "pooled_cells",
     "pooled_rates",

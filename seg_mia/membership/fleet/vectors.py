@@ -121,9 +121,23 @@ def pooled_cells(
             f"each map needs a valid pixel, {empty} of {len(maps)} have none; leave these samples out"
         )
     values: Values = np.where(counted, maps, 0.0).astype(np.float64)
-    sums, counts = (_cell_sums(array, cells) for array in (values, counted.astype(np.float64)))
+    sums, counts = (cell_sums(array, cells) for array in (values, counted.astype(np.float64)))
     overall = sums.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
     return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+
+
+def cell_sums(maps: Values, cells: int) -> Values:
+    """Return sums over a grid of `cells` along each axis, a pixel for shorter ones, (n, grid), row by row.
+
+    Args:
+        maps: one number per pixel, (n, *S).
+        cells: cells along an axis, 1 or more.
+    """
+    for axis in range(1, maps.ndim):
+        count = min(cells, maps.shape[axis])
+        starts = np.arange(count) * maps.shape[axis] // count
+        maps = np.add.reduceat(maps, starts, axis=axis)
+    return maps.reshape(len(maps), -1)
 
 
 def _log_density(target: Values, references: Values, side: Inside) -> Values:
@@ -145,13 +159,6 @@ def _drawn_together(difference: Values, inside: Inside, within: float) -> Values
         return np.broadcast_to(middle, difference.shape)
     weight = worth / (worth + within / spread)
     return np.asarray(middle + weight[:, None] * (difference - middle), dtype=np.float64)
-
-
-def _cell_sums(maps: Values, cells: int) -> Values:
-    for axis in (1, 2):
-        starts = np.arange(cells) * maps.shape[axis] // cells
-        maps = np.add.reduceat(maps, starts, axis=axis)
-    return maps.reshape(len(maps), -1)
 
 
 def _vector(target: Numbers) -> Numbers:

@@ -18,9 +18,11 @@ from seg_mia.membership.fleet import (
     lira_vector,
     pooled_auc,
     quantile_scores,
+    rank_among_out,
     standardised,
 )
 from seg_mia.membership.fleet.joint import fitted_joint
+from seg_mia.membership.fleet.ranks import Rank
 from seg_mia.membership.fleet.ratios import Population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Calibrated, Lira, Quantile, Rmia
 from seg_mia.membership.scorers import Threshold
@@ -100,6 +102,20 @@ def test_a_decision_does_not_depend_on_the_number_of_nonmembers_beside_it(online
     np.testing.assert_allclose(of_some.scores, of_all.scores[kept])
     called = of_all.scores >= of_all.threshold
     assert np.array_equal(of_some.scores >= of_some.threshold, called[kept])
+
+
+def test_ranks_have_steps_and_a_resolution() -> None:
+    victim, shadows, numbers, inside = fleet(6)
+    levels = standardised(numbers)
+    scorer = Rank()
+    scorer.fit(shadows)
+    guesses = scorer.score(victim, shadows)
+    np.testing.assert_allclose(guesses.scores, rank_among_out(levels[0], levels[1:], inside[1:]))
+    assert guesses.resolution == 1 / 4  # three of six without each sample
+    assert set(np.unique(guesses.scores)) == {0, 1 / 3, 2 / 3, 1}
+    assert auc(guesses.scores, inside[0]) > 0.7
+    scorer.pooled(levels[0], levels[3:], inside[3:])
+    assert scorer.resolution(200) == 1 / 3
 
 
 def test_several_signals_are_scored_together() -> None:
