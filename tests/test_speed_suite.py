@@ -14,13 +14,11 @@ from torch import Tensor
 
 from benchmarks import run
 from benchmarks.run import line
-from benchmarks.suite import asma_pairs, published
+from benchmarks.suite import asma_pairs, attacks, published
 from benchmarks.suite.asma_pairs import Victim, pair_of_doubles, pair_of_floats, pair_of_halves
 from benchmarks.suite.pairs import Figure, Pair, measure
 from benchmarks.suite.published import Iterates
-from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.attacks.medis import medis
-from seg_mia.models.style_autoencoder import TextureAutoEncoders
 from tests.attacks.networks import discs, trained
 
 ROOT = Path(__file__).parents[1]
@@ -192,12 +190,36 @@ def test_the_loop_of_medis_needs_the_same_steps() -> None:
         assert steps.long().tolist() == counts
 
 
-@torch.no_grad()
+@pytest.mark.parametrize(
+    ("counts", "difference"),
+    [
+        ([[3, 5], [11, 0]], 0.0),  # half of the runs succeed on the way
+        ([[3, 6], [11, 0]], 1.0),
+        ([[3, 10], [11, 0]], torch.inf),  # one succeeds at its last step
+        ([[11, 11], [11, 11]], torch.inf),
+        ([[0, 0], [0, 0]], torch.inf),
+    ],
+)
+def test_runs_of_medis_that_are_equally_long_in_both_ways_fail(
+    counts: list[list[int]], difference: float
+) -> None:
+    notes = {"a": torch.tensor([3, 5]), "b": torch.tensor([10, 0])}
+    ours = {f"{name}.steps": steps for name, steps in notes.items()}
+    ours |= {"a.success": torch.tensor([1, 1]), "b.success": torch.tensor([0, 1])}
+    theirs = dict(zip(notes, counts, strict=True))
+    assert attacks.other_counts(ours, theirs, steps=10, least=0.5) == difference
+
+
+def test_failures_compared_with_failures_are_no_pair(attacked: Victim) -> None:
+    never = attacked._replace(targets=torch.ones_like(attacked.targets))
+    pair = next(attacks.medis_pairs(never))
+    assert not measure(pair, 0).equal
+
+
 def test_the_loop_of_the_texture_attack_gives_the_same_images() -> None:
     torch.manual_seed(0)
-    autoencoders = TextureAutoEncoders(widths=(4, 6, 8, 10, 12)).eval()
-    images = torch.rand(2, 1, 48, 64)
-    labels = (images[:, 0] > 0.6).long() * 6
-    ours = next(iter(retextured(autoencoders, images, labels, Texture())))
-    difference = (ours - published.texture(autoencoders, images, labels)).abs()
-    assert (difference > 1.5 / 255).double().mean() <= 0.001
+    (pair, _) = attacks.texture_pairs(48, 2)
+    assert measure(pair, 0).equal
+    assert not measure(replace(pair, ours=lambda: 1 - pair.ours()), 0).equal
+    black = torch.zeros(2, 1, 48, 48)
+    assert not measure(replace(pair, ours=lambda: black, baseline=lambda: black), 0).equal
