@@ -113,7 +113,7 @@ def test_a_rate_is_that_of_the_images() -> None:
     assert "images/s" not in line(measure(pair(1.0), 1))
 
 
-@pytest.mark.slow(140)
+@pytest.mark.slow(200)
 def test_everything_is_measured_in_small() -> None:
     words = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--device=cpu", "--json=s.json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=1800)
@@ -142,7 +142,7 @@ def test_everything_is_measured_in_small() -> None:
         figures[f"memory of a further image, {name}"] for name in ("pgd", "pgd, --model.checkpointing true")
     )
     assert 0 < again < kept
-    assert figures["--help"] > 0
+    assert {"--help", "fit, first batch of 20 cached slices"} <= set(figures)
 
 
 def test_a_wait_is_a_value_that_the_processor_reads() -> None:
