@@ -99,8 +99,9 @@ def line(measured: Measured) -> str:
     spread = f"{measured.lowest:.2f} to {measured.highest:.2f}, {measured.repetitions}"
     times = [measured.seconds, measured.baseline_seconds]
     rates = [f" ({measured.images / time:.3g} images/s)" if measured.images else "" for time in times]
+    once = "" if measured.once is None else f" and {measured.once:.3g} once"
     return (
-        f"| {measured.name} | {times[0]:.3g}{rates[0]} | {times[1]:.3g}{rates[1]} | "
+        f"| {measured.name} | {times[0]:.3g}{rates[0]}{once} | {times[1]:.3g}{rates[1]} | "
         f"{measured.ratio:.2f} ({spread}) | {measured.target:g}, {outcome} | "
         f"{measured.difference:.1e} (at most {measured.allowed:g}) |"
     )

@@ -46,7 +46,7 @@ def pairs(sizes: Sizes) -> Iterator[Pair]:
         halved = asma_pairs.unclipped(trained)
         found = [
             asma_pairs.pair_of_floats(halved, sizes.steps),
-            *attacks.medis_pairs(trained),
+            *attacks.medis_pairs(attacks.medis_victim(_sizes(sizes), sizes.device)),
             _sea_pair(trained, sizes.steps),
             *attacks.texture_pairs(sizes.device_side, sizes.device_images, sizes.device),
             *_other_forms(halved, sizes.steps),
@@ -73,7 +73,11 @@ def figures(sizes: Sizes, repeats: int) -> Iterator[Figure]:
 
 def victim(sizes: Sizes) -> Victim:
     """Return the victim of the group, on its device."""
-    return attacks.victim(replace(sizes, side=sizes.device_side, images=sizes.device_images), sizes.device)
+    return attacks.victim(_sizes(sizes), sizes.device)
+
+
+def _sizes(sizes: Sizes) -> Sizes:
+    return replace(sizes, side=sizes.device_side, images=sizes.device_images)
 
 
 @contextmanager

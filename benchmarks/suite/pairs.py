@@ -28,6 +28,8 @@ class Pair:
         difference: distance of the two results, 0 if equal.
         allowed: greatest distance.
         images: that either way treats, for the images a second; 0 where there are none.
+        brief: shorter runs of both ways; what is timed is by how much longer the others take.
+        share: length of the brief runs as a share of that difference.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Pair:
     difference: Callable[[Any, Any], float]
     allowed: float
     images: int = 0
+    brief: tuple[Callable[[], Any], ...] = ()
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Measured:
         difference: distance of the two results.
         allowed: greatest distance.
         images: that either way treats.
+        once: seconds that ours takes more than the baseline whatever the length, where there are brief runs.
     """
 
     name: str
@@ -71,6 +76,7 @@ class Measured:
     difference: float
     allowed: float
     images: int = 0
+    once: float | None = None
 
     @property
     def equal(self) -> bool:
@@ -123,10 +129,14 @@ def measure(pair: Pair, repeats: int) -> Measured:
 
     Repetitions end, after three, where they take long. Without any the times are those of the compared runs.
     """
-    first = [_timed(way) for way in (pair.ours, pair.baseline)]
+    ways = (pair.ours, pair.baseline, *pair.brief)
+    first = [_timed(way) for way in ways]
     difference = pair.difference(first[0][1], first[1][1])
     durations = [duration for duration, _ in first]
-    times = _in_turn(pair, durations, repeats) if repeats else [[duration] for duration in durations]
+    times = _in_turn(ways, durations, repeats) if repeats else [[duration] for duration in durations]
+    once = None
+    if pair.brief:
+        times, once = _longer(times, pair.share)
     ratios = [slow / fast for fast, slow in zip(*times, strict=True)]
     return Measured(
         name=pair.name,
@@ -141,26 +151,47 @@ def measure(pair: Pair, repeats: int) -> Measured:
         difference=difference,
         allowed=pair.allowed,
         images=pair.images,
+        once=once,
     )
 
 
-def _in_turn(pair: Pair, durations: Sequence[float], repeats: int) -> list[list[float]]:
-    """Return the times of our way and of the baseline in each repetition, each of so many runs in a row.
+def _longer(times: Sequence[Sequence[float]], share: float) -> tuple[list[list[float]], float]:
+    """Return by how much both ways take longer than their brief runs, and what ours takes more at any length.
 
     Args:
-        pair: both ways.
+        times: of ours, the baseline and the brief runs of both.
+        share: length of the brief runs as a share of the difference.
+    """
+    brief = times[2:]
+    longer = [
+        [whole - part for whole, part in zip(wholes, parts, strict=True)]
+        for wholes, parts in zip(times[:2], brief, strict=True)
+    ]
+    fixed = [
+        statistics.median(part - share * more for part, more in zip(parts, mores, strict=True))
+        for parts, mores in zip(brief, longer, strict=True)
+    ]
+    return longer, fixed[0] - fixed[1]
+
+
+def _in_turn(
+    ways: Sequence[Callable[[], Any]], durations: Sequence[float], repeats: int
+) -> list[list[float]]:
+    """Return the times of each way in each repetition, each of so many runs in a row.
+
+    Args:
+        ways: to be timed.
         durations: seconds of one run of each.
         repeats: repetitions, at least 1.
     """
-    ways = (pair.ours, pair.baseline)
     inner = [max(1, round(SHORTEST / max(duration, 1e-4))) for duration in durations]
-    times: list[list[float]] = [[], []]
+    times: list[list[float]] = [[] for _ in ways]
     begun = time.perf_counter()
     for repeat in range(repeats):
         if repeat >= FEWEST and time.perf_counter() - begun > LONG:
             break
-        order = (0, 1) if repeat % 2 == 0 else (1, 0)  # neither is always the one that comes first
-        for number in order:
+        order = list(range(len(ways)))
+        for number in order if repeat % 2 == 0 else order[::-1]:  # none is always the first
             times[number].append(seconds(ways[number], inner[number]))
     return times
 

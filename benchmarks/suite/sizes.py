@@ -19,6 +19,7 @@ class Sizes:
         files: pairs of PNG files.
         fit_samples: training samples of `fit`, and as many of validation.
         fit_epochs: epochs of `fit`.
+        fit_first: epochs of the shorter run of `fit`, whose time is taken off.
         networks: networks of a fleet.
         network_members: training samples of each.
         network_side: of their images, in pixels.
@@ -36,8 +37,9 @@ class Sizes:
     slices: int = 5000
     depth: int = 100
     files: int = 600
-    fit_samples: int = 96
-    fit_epochs: int = 3
+    fit_samples: int = 64
+    fit_epochs: int = 5
+    fit_first: int = 2
     networks: int = 4
     network_members: int = 128
     network_side: int = 64
@@ -57,7 +59,8 @@ QUICK = Sizes(
     depth=5,
     files=12,
     fit_samples=4,
-    fit_epochs=1,
+    fit_epochs=2,
+    fit_first=1,
     networks=2,
     network_members=4,
     network_side=32,

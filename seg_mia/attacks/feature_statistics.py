@@ -26,10 +26,10 @@ class Levels:
     """Strength of change at each level: options of the published script except the two factors.
 
     Attributes:
-        coarse_alpha: warped fraction of level 5; the rest is kept.
-        fine_alpha: warped fraction of level 4.
+        coarse_alpha: warped fraction of level 5; without effect, since its content is its style.
+        fine_alpha: warped fraction of level 4; the rest is kept.
         concat_weight: weight of the semantic map in patch comparison.
-        coarse_psize: side of a patch at level 5; 0 means the shorter side - 1.
+        coarse_psize: side of a patch at level 5, without effect; 0 means the shorter side - 1.
         fine_psize: side of a patch at level 4.
         enhance_alpha: distorted fraction of levels 3, 2, 1.
     """
@@ -119,27 +119,27 @@ def levels(
         padded(grey.expand(-1, 3, -1, -1)).contiguous(memory_format=torch.channels_last)
         for grey in (quantised(images), semantic_map(labels, images))
     )
-    coarse: dict[int, Tensor] = {}
-    content = style
-    for level in LEVELS[:2]:
-        alpha, patch = (
-            (knobs.coarse_alpha, knobs.coarse_psize) if level == 5 else (knobs.fine_alpha, knobs.fine_psize)
-        )
-        features, labelled = pairs.encode(level, content), pairs.encode(level, semantic)
-        target = features if content is style else pairs.encode(level, style)
-        shorter = min(features.shape[2:])
-        if patch > shorter:
-            raise InputError(
-                f"a patch of {patch} must fit the features of level {level}, {tuple(features.shape[2:])}; "
-                "choose a smaller one or larger images"
-            )
-        patch = patch or max(1, shorter - 1)
-        swapped = warped(features, target, labelled, weight=knobs.concat_weight, patch=patch)
-        content = pairs.decode(level, alpha * swapped + (1 - alpha) * features)
-        coarse[level] = content
-    styles = {level: moments(pairs.encode(level, style)) for level in LEVELS[2:]}
+    known = pairs.encode_all(style)
+    styles = {level: moments(known[level]) for level in LEVELS[2:]}
+    check_patch(knobs.coarse_psize, known[5], 5)
+    check_patch(knobs.fine_psize, known[4], 4)
+    # At level 5 the content is the style: by Cauchy and Schwarz each patch is nearest to itself.
+    coarse = {5: pairs.decode(5, known[5])}
+    features, labelled = pairs.encode(4, coarse[5]), pairs.encode(4, semantic)
+    swapped = warped(features, known[4], labelled, weight=knobs.concat_weight, patch=knobs.fine_psize)
+    coarse[4] = content = pairs.decode(4, knobs.fine_alpha * swapped + (1 - knobs.fine_alpha) * features)
+    del known, features, labelled, swapped
     for mu, sigma in strengths or [(knobs.noise_mu, knobs.noise_sigma)]:
         yield coarse | _distorted(pairs, content, styles, knobs.enhance_alpha, mu, sigma)
+
+
+def check_patch(patch: int, features: Tensor, level: int) -> None:
+    """Raise InputError for a patch larger than the features of a level."""
+    if patch > min(features.shape[2:]):
+        raise InputError(
+            f"a patch of {patch} must fit the features of level {level}, {tuple(features.shape[2:])}; "
+            "choose a smaller one or larger images"
+        )
 
 
 def _distorted(

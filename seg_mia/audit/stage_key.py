@@ -4,7 +4,9 @@ import ast
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import requires, version
 from importlib.util import find_spec
@@ -17,12 +19,14 @@ from torch import nn
 
 import seg_mia
 from seg_mia import defences, tasks
+from seg_mia.atomic import written_whole
 from seg_mia.audit.outside import foreign, outside
 from seg_mia.checkpoint import load_victim, network_spec, read_card
 from seg_mia.config.files import is_inline, read_yaml
 from seg_mia.config.options import Layer, Option, Setting
 from seg_mia.config.parsing import import_all
 from seg_mia.config.spec import class_paths
+from seg_mia.data.cache import default_folder
 from seg_mia.experiment.modules import DataModules, parsed_part
 from seg_mia.experiment.plan import Plan
 from seg_mia.models.nnunet.folder import PLANS, nnunet_files
@@ -83,7 +87,28 @@ def _tool() -> list[object]:
     """Return the digest of this package's code and the versions of its dependencies."""
     needs = [need for need in requires("seg_mia") or [] if "extra" not in need]
     names = sorted({re.split(r"[^\w.-]", need)[0] for need in needs})
-    return [code_digest(Path(seg_mia.__file__).parent), [(name, version(name)) for name in names]]
+    digest = remembered_digest(Path(seg_mia.__file__).parent, default_folder() / "code")
+    return [digest, [(name, version(name)) for name in names]]
+
+
+def remembered_digest(root: Path, cache: Path) -> str:
+    """Return the digest of all Python code below a folder, parsed once for the same bytes and interpreter.
+
+    Args:
+        root: folder of the code.
+        cache: folder of digests, in files named by the bytes they are of.
+    """
+    content = hashlib.sha256(sys.version.encode())
+    for file in sorted(root.rglob("*.py")):
+        content.update(f"\n{file.relative_to(root)} {file_digest(file)}".encode())
+    remembered = cache / content.hexdigest()
+    with suppress(OSError, UnicodeDecodeError):
+        if re.fullmatch("[0-9a-f]{64}", known := remembered.read_text(encoding="ascii")):
+            return known
+    digest = code_digest(root)
+    with suppress(OSError), written_whole(remembered) as written:
+        written.write(digest.encode())
+    return digest
 
 
 def code_digest(root: Path) -> str:

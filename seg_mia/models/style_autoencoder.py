@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
         for name in self.names:
             if begins_stage(name):
                 x = functional.max_pool2d(x, 2)
-            x = _convolved(self.get_submodule(name), x).relu()
+            x = _convolved(self.get_submodule(name), x).relu_()
             if name.endswith("1"):
                 features[int(name[4])] = x
         return features
@@ -83,12 +84,12 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images."""
-        return self.unbounded(x).relu()
+        return self.unbounded(x).relu_()
 
     def unbounded(self, x: Tensor) -> Tensor:
         """Return images before the last ReLU, for training: an image below 0 has no gradient after it."""
         for name in self.names[:-1]:
-            x = _convolved(self.get_submodule(name), x).relu()
+            x = _convolved(self.get_submodule(name), x).relu_()
             if begins_stage(name):
                 x = functional.interpolate(x, scale_factor=2, mode="nearest")
         return _convolved(self.get_submodule(self.names[-1]), x)
@@ -104,6 +105,7 @@ class TextureAutoEncoders(nn.Module):
         encoders: encoders by level, "1" to "5".
         decoders: decoders by level, "1" to "5".
         source: description of the weights' origin.
+        shared: whether the shallow encoders are prefixes of the deepest.
     """
 
     def __init__(self, *, widths: Sequence[int] = VGG19) -> None:
@@ -116,6 +118,7 @@ class TextureAutoEncoders(nn.Module):
         self.encoders = nn.ModuleDict({str(level): Encoder(channels) for level, channels in outward.items()})
         self.decoders = nn.ModuleDict({str(level): Decoder(channels) for level, channels in outward.items()})
         self.source = "untrained"
+        self.shared = False
 
     def share_encoder(self) -> None:
         """Share layers between encoders: the shallow ones are prefixes of the deepest, as in one VGG-19."""
@@ -123,9 +126,19 @@ class TextureAutoEncoders(nn.Module):
         for part in self.encoders.values():
             for name, _ in list(part.named_children()):
                 setattr(part, name, getattr(deepest, name))
+        self.shared = True
+
+    def share_equal_encoders(self) -> None:
+        """Share layers between encoders if the tensors of all are those of the deepest."""
+        deepest = self.encoders["5"].state_dict()
+        states = [part.state_dict() for part in self.encoders.values()]
+        if all(torch.equal(tensor, deepest[name]) for state in states for name, tensor in state.items()):
+            self.share_encoder()
 
     def encode_all(self, images: Tensor) -> dict[int, Tensor]:
-        """Return the features of all levels in one pass; requires shared encoders."""
+        """Return the features of all levels, in one pass if encoders are shared."""
+        if not self.shared:
+            return {level: self.encode(level, images) for level in LEVELS}
         deepest = self.encoders["5"]
         assert isinstance(deepest, Encoder)
         return deepest.stages(images)
@@ -172,6 +185,7 @@ def load_texture(folder: str | Path) -> TextureAutoEncoders:
         _load(encoder, states["E"], files["E"])
         _load(decoder, states["D"], files["D"])
         pairs.encoders[str(level)], pairs.decoders[str(level)] = encoder, decoder
+    pairs.share_equal_encoders()
     pairs.source = f"{prefix}E1..5.pth and {prefix}D1..5.pth in {folder}"
     return pairs.eval()
 

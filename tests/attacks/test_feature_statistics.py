@@ -1,3 +1,4 @@
+import copy
 import os
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.feature_statistics import (
@@ -17,6 +18,7 @@ from seg_mia.attacks.feature_statistics import (
     retextured,
     semantic_map,
 )
+from seg_mia.attacks.warping import warped
 from seg_mia.errors import InputError
 from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders, load_texture
 from tests.texture_weights import by_rule
@@ -99,6 +101,39 @@ def test_several_strengths_are_what_each_gives_alone(pairs: TextureAutoEncoders)
         for found, (mu, sigma) in zip(both, strengths, strict=True):
             (alone,) = retextured(pairs, images, labels, Texture(noise_mu=mu, noise_sigma=sigma))
             assert_close(found, alone, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3])
+def test_at_level_5_each_patch_is_nearest_to_itself(pairs: TextureAutoEncoders, patch: int) -> None:
+    images, labels = drawn(2)
+    images[..., :24, :] = 0  # patches that are the same, as in the air around a body
+    labels[:, :24] = 0
+    pairs = copy.deepcopy(pairs).double()
+    images = images.double()
+    with torch.no_grad():
+        (stages,) = levels(pairs, images, labels, Texture())
+        style, semantic = (
+            grey.expand(-1, 3, -1, -1) for grey in (quantised(images), semantic_map(labels, images))
+        )
+        features, labelled = pairs.encode(5, style), pairs.encode(5, semantic)
+        swapped = warped(features, features, labelled, weight=50.0, patch=patch)
+        assert_close(stages[5], pairs.decode(5, swapped))
+
+
+def test_shared_encoders_give_what_separate_ones_do() -> None:
+    images, labels = drawn(2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shared = TextureAutoEncoders(widths=(4, 4, 6, 8, 8))
+        for layer in shared.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    shared.share_encoder()
+    separate = copy.deepcopy(shared)
+    separate.shared = False
+    with torch.no_grad():
+        together, apart = (next(levels(network, images, labels, Texture())) for network in (shared, separate))
+    assert_close(together, apart, rtol=0, atol=0)
 
 
 def test_sizes_that_do_not_divide_are_padded_and_cut_back(pairs: TextureAutoEncoders) -> None:

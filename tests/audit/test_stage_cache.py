@@ -17,8 +17,9 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from seg_mia.audit import stage_key
 from seg_mia.audit.stage_cache import FOLDER, StageCache
-from seg_mia.audit.stage_key import code_digest, key_of
+from seg_mia.audit.stage_key import code_digest, key_of, remembered_digest
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.data.sets.phantom import Phantom
@@ -243,6 +244,40 @@ class Thing:
     module.write_text(code)
     (module.parent / "another.py").write_text("")
     assert code_digest(module.parent) != first
+
+
+def test_code_is_parsed_once_for_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, cache = tmp_path / "package" / "module.py", tmp_path / "cache"
+    module.parent.mkdir()
+    module.write_text("LIMIT = 3  # of something")
+    first = code_digest(module.parent)
+    assert remembered_digest(module.parent, cache) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_key, "code_digest", lambda _: pytest.fail("parsed again"))
+        assert remembered_digest(module.parent, cache) == first
+    module.write_text("LIMIT = 4  # of something")
+    assert remembered_digest(module.parent, cache) == code_digest(module.parent) != first
+    module.rename(module.with_name("renamed.py"))
+    assert remembered_digest(module.parent, cache) == code_digest(module.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"0" * 63])
+def test_a_damaged_digest_is_computed_again(tmp_path: Path, content: bytes) -> None:
+    module, cache = tmp_path / "package" / "module.py", tmp_path / "cache"
+    module.parent.mkdir()
+    module.write_text("LIMIT = 3")
+    remembered_digest(module.parent, cache)
+    (file,) = cache.iterdir()
+    file.write_bytes(content)
+    assert remembered_digest(module.parent, cache) == code_digest(module.parent)
+    assert file.read_text() == code_digest(module.parent)
+
+
+def test_a_cache_that_cannot_be_written_keeps_no_digest_from_being_computed(tmp_path: Path) -> None:
+    module = tmp_path / "package" / "module.py"
+    module.parent.mkdir()
+    module.write_text("LIMIT = 3")
+    assert remembered_digest(module.parent, module) == code_digest(module.parent)
 
 
 def test_a_stages_command_asks_for_just_the_same(tiny: Path) -> None:

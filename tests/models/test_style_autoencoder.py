@@ -49,6 +49,22 @@ def same(one: nn.Module, other: nn.Module) -> None:
     assert_close(dict(one.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_files_of_one_encoder_share_it_once_loaded(tmp_path: Path, *, edited: bool) -> None:
+    pairs = narrow(shared=True)
+    save_texture(pairs, tmp_path)
+    if edited:
+        state = torch.load(tmp_path / "E2.pth", weights_only=True)
+        state["conv11.bias"][0] += 1e-3
+        torch.save(state, tmp_path / "E2.pth")
+    loaded = load_texture(tmp_path)
+    assert loaded.shared != edited
+    if not edited:
+        same(loaded, pairs)
+    features, images = loaded.encode_all(noise(1, 3, 32, 32)), noise(1, 3, 32, 32)
+    assert_close(features, {level: loaded.encode(level, images) for level in features}, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", [(32, 48), (64, 32)])
 def test_each_level_halves_and_doubles_as_often_as_it_says(level: int, size: tuple[int, int]) -> None:
