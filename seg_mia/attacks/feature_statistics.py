@@ -25,32 +25,27 @@ MULTIPLE = 16
 class Levels:
     """Strength of change at each level: options of the published script except the two factors.
 
+    Its two of level 5 are left out: content and style are the same there, so that they have no effect.
+
     Attributes:
-        coarse_alpha: warped fraction of level 5; without effect, since its content is its style.
         fine_alpha: warped fraction of level 4; the rest is kept.
         concat_weight: weight of the semantic map in patch comparison.
-        coarse_psize: side of a patch at level 5, without effect; 0 means the shorter side - 1.
         fine_psize: side of a patch at level 4.
         enhance_alpha: distorted fraction of levels 3, 2, 1.
     """
 
-    coarse_alpha: float = 1.0
     fine_alpha: float = 1.0
     concat_weight: float = 50.0
-    coarse_psize: int = 0
     fine_psize: int = 3
     enhance_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("coarse_alpha", "fine_alpha", "enhance_alpha"):
+        for name in ("fine_alpha", "enhance_alpha"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         check_factors(concat_weight=self.concat_weight)
-        if self.coarse_psize < 0 or self.fine_psize < 1:
-            raise InputError(
-                f"coarse_psize must be at least 0 and fine_psize at least 1, got {self.coarse_psize} and "
-                f"{self.fine_psize}"
-            )
+        if self.fine_psize < 1:
+            raise InputError(f"fine_psize must be at least 1, got {self.fine_psize}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +116,12 @@ def levels(
     )
     known = pairs.encode_all(style)
     styles = {level: moments(known[level]) for level in LEVELS[2:]}
-    check_patch(knobs.coarse_psize, known[5], 5)
-    check_patch(knobs.fine_psize, known[4], 4)
+    shorter = min(known[4].shape[2:])
+    if knobs.fine_psize > shorter:
+        raise InputError(
+            f"a patch of {knobs.fine_psize} must fit the features of level 4, {tuple(known[4].shape[2:])}; "
+            "choose a smaller one or larger images"
+        )
     # At level 5 the content is the style: by Cauchy and Schwarz each patch is nearest to itself.
     coarse = {5: pairs.decode(5, known[5])}
     features, labelled = pairs.encode(4, coarse[5]), pairs.encode(4, semantic)
@@ -131,15 +130,6 @@ def levels(
     del known, features, labelled, swapped
     for mu, sigma in strengths or [(knobs.noise_mu, knobs.noise_sigma)]:
         yield coarse | _distorted(pairs, content, styles, knobs.enhance_alpha, mu, sigma)
-
-
-def check_patch(patch: int, features: Tensor, level: int) -> None:
-    """Raise InputError for a patch larger than the features of a level."""
-    if patch > min(features.shape[2:]):
-        raise InputError(
-            f"a patch of {patch} must fit the features of level {level}, {tuple(features.shape[2:])}; "
-            "choose a smaller one or larger images"
-        )
 
 
 def _distorted(

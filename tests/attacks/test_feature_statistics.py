@@ -197,11 +197,10 @@ def test_refuses_what_it_would_misread(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"coarse_alpha": 1.5}, "coarse_alpha"),
+        ({"fine_alpha": 1.5}, "fine_alpha"),
         ({"enhance_alpha": -0.1}, "enhance_alpha"),
         ({"noise_mu": float("nan")}, "noise_mu"),
         ({"fine_psize": 0}, "fine_psize"),
-        ({"coarse_psize": -1}, "coarse_psize"),
     ],
 )
 def test_refuses_knobs_outside_their_range(settings: dict[str, float], message: str) -> None:
@@ -212,4 +211,4 @@ def test_refuses_knobs_outside_their_range(settings: dict[str, float], message: 
 def test_a_patch_larger_than_the_features_is_refused(pairs: TextureAutoEncoders) -> None:
     images, labels = drawn(1)
     with pytest.raises(InputError, match="a patch of 9"):
-        list(retextured(pairs, images, labels, Texture(coarse_psize=9)))
+        list(retextured(pairs, images, labels, Texture(fine_psize=9)))

@@ -310,9 +310,9 @@ def test_words_that_do_not_fit(said: Call, weights: Path, capsys: pytest.Capture
     assert "window must be two numbers" in said("--window", "[1, 2, 3]")
     assert "window must be two numbers" in said("--window", "[.nan, 1]")
     assert "slice" in said("--slice", "first")
-    assert "coarse_alpha must lie in [0, 1]" in said("--coarse_alpha", "2")
+    assert "fine_alpha must lie in [0, 1]" in said("--fine_alpha", "2")
     assert "noise_mu" in said("--noise_mu", "[0.3, 0.6]")
-    assert "a patch of 5 must fit" in said("--coarse_psize", "5")
+    assert "a patch of 5 must fit" in said("--fine_psize", "5")
     assert "noise" in said("--noise", "0.3")
     assert "did you mean --organs?" in said("--organss", "3")
     assert main(["texture"]) == 2

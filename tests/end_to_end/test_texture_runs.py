@@ -273,7 +273,7 @@ def test_refusals(place: Place, tmp_path: Path, said: Callable[..., str]) -> Non
     assert "each of the 1 foreground classes needs an organ" in refused(*words, "--attack.organs", "[6, 3]")
     assert "ids from 1 to 14" in refused(*words, "--attack.organs", "[15]")
     assert "at least one factor" in refused(*words, "--attack.noise_mu", "[]")
-    assert "a patch of 9 must fit" in refused(*words, "--attack.coarse_psize", "9")
+    assert "a patch of 9 must fit" in refused(*words, "--attack.fine_psize", "9")
 
 
 def config(file: Path, root: Path, *, lr: float = 1e-3) -> Path:
