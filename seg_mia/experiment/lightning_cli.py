@@ -39,6 +39,7 @@ from seg_mia.experiment.membership import check_victim, infer, membership_summar
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan, teacher_plan
 from seg_mia.experiment.recipe import finish_network, in_fleet
+from seg_mia.experiment.recorded_settings import RecordedSettings
 from seg_mia.experiment.request import requested
 from seg_mia.experiment.trained_networks import behind_release, load_shadows, load_teacher, unseen_of
 from seg_mia.experiment.trainer_checks import (
@@ -64,9 +65,6 @@ from seg_mia.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
-BUILDER = "lightning.pytorch.cli.instantiate_module"
-"""Key of Lightning's hyperparameters for the function that instantiates a module."""
-
 
 def run(words: Sequence[str]) -> "Experiment":
     """Run a command line, as `seg_mia WORDS` would, and return it with its results.
@@ -76,7 +74,7 @@ def run(words: Sequence[str]) -> "Experiment":
     return Experiment(plan(requested(words)))
 
 
-class Experiment(LightningCLI):
+class Experiment(RecordedSettings):
     """LightningCLI with config names, the victim's metadata as first config, and user options last.
 
     Attributes:
@@ -178,10 +176,7 @@ class Experiment(LightningCLI):
         self, kind: type[SegmentationData], *_: object, applied_instantiation_links: object, **settings: Any
     ) -> SegmentationData:
         del applied_instantiation_links
-        self._dump_config()
-        spec = self.config_dump["data"]
-        noted = {"_class_path": spec["class_path"], **spec.get("init_args", {}), "_instantiator": BUILDER}
-        return self.modules.module(kind, settings, noted)
+        return self.modules.module(kind, settings, self.noted("data"))
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer, with one-line errors."""
