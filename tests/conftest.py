@@ -1,5 +1,7 @@
 import os
+import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from tests.trained_runs import Trained, TrainedRuns
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # answers are the CPU's
 torch.set_num_threads(1)  # tests run side by side
+MARKED = {"slow and not peers": "slow", "peers": "peers"}
+"""What the Makefile selects by `-m`, and a mark that each of those tests has."""
 pytest.register_assert_rewrite("tests.trainings", "tests.defences.dp.helpers", "tests.grad_sample.helpers")
 
 
@@ -53,9 +57,25 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEG_MIA_DATA", raising=False)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where marked tests alone are run, leave files without any unread."""
+    mark = MARKED.get(config.option.markexpr)
+    is_test = mark is not None and collection_path.match("test_*.py")
+    return True if is_test and mark not in marks_in(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest tests first, so that no worker has one left when the others are done."""
+    for item in items:
+        if unseen := {mark.name for mark in item.iter_markers()} & {*MARKED.values()} - marks_in(item.path):
+            raise pytest.UsageError(f"{item.nodeid} would be left out: its file must say mark.{min(unseen)}")
     items.sort(key=lambda item: -seconds_of(item))
+
+
+@cache
+def marks_in(file: Path) -> frozenset[str]:
+    """Return the marks that a file of tests names."""
+    return frozenset(re.findall(r"\bmark\.(\w+)", file.read_text(encoding="utf-8")))
 
 
 def seconds_of(item: pytest.Item) -> int:

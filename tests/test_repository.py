@@ -175,6 +175,26 @@ def test_a_missing_framework_fails_make_peers_and_skips_elsewhere(
     assert 'pytest -m "not slow" ' in makefile  # which includes the fast comparisons
 
 
+def test_no_file_with_a_marked_test_stays_unread(request: pytest.FixtureRequest) -> None:
+    conftest: Any = request.config.pluginmanager.getplugin(str(ROOT / "tests" / "conftest.py"))
+    makefile = (ROOT / "Makefile").read_text()
+    selected = re.findall(r"pytest -m (\"[^\"]+\"|\w+) ", makefile)
+    assert [text.strip('"') for text in selected] == ["not slow", *conftest.MARKED]
+    marked, plain, other = Path("test_marked.py"), Path("test_plain.py"), Path("helpers.py")
+    marked.write_text("pytestmark = [pytest.mark.slow(20), pytest.mark.peers('ray')]")
+    plain.write_text("# pytest.mark.slowly")
+    other.write_text("")
+
+    def unread(expression: str) -> list[Path]:
+        config = SimpleNamespace(option=SimpleNamespace(markexpr=expression))
+        return [file for file in (marked, plain, other) if conftest.pytest_ignore_collect(file, config)]
+
+    assert [unread(text) for text in ("", "not slow", *conftest.MARKED)] == [[], [], [plain], [plain]]
+    item = SimpleNamespace(nodeid="here", path=plain, iter_markers=lambda: [pytest.mark.slow.mark])
+    with pytest.raises(pytest.UsageError, match="here would be left out: its file must say mark.slow"):
+        conftest.pytest_collection_modifyitems([item])
+
+
 def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
     assert CITATION["version"] == seg_mia.__version__ == PROJECT["version"]
     assert CITATION["license"] == PROJECT["license"]
