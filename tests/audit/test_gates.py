@@ -98,7 +98,8 @@ def test_a_gate_that_is_refused_at_the_end_hides_no_result(
 ) -> None:
     file = tmp_path / "gated.yaml"
     file.write_text(
-        f"{{victim: {tiny}, attacks: [{{attack: asma, settings: {{steps: 2, tau: 0.01, keep: last}}}}]}}"
+        f"{{victim: {tiny}, attacks: [{{attack: asma, settings: {{steps: 2, tau: 0.01, keep: last}}}}], "
+        "sanity_images: 0}"
     )
     assert main(["audit", "--config", str(file), "--fail-on", "asma.iuo>0.5"]) == 2
     said = capsys.readouterr()

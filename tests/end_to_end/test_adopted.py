@@ -163,6 +163,7 @@ def test_an_audit_adopts(tiny: Path, elsewhere: Path, tmp_path: Path) -> None:
     file.write_text(f"""
 victim: {{config: {tiny}, weights: {elsewhere}}}
 attacks: [{{attack: asma, settings: {{steps: 1}}, data: {{limit: 1}}}}]
+sanity_images: 0
 """)
     assert main(["audit", "--config", str(file)]) == 0
     card = read_card(checkpoint_file(ADOPTED))
