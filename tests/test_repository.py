@@ -76,7 +76,8 @@ def test_hosted_ci_makes_what_the_makefile_has() -> None:
 
 def test_hosted_ci_makes_what_the_local_one_makes() -> None:
     lines = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
-    local = {word for line in lines for word in line.split() if not word.startswith("-")}
+    words = {word for line in lines for word in line.split() if not word.startswith("-")}
+    local = {word for word in words if "/" not in word}  # a file is made for one of these
     assert local == set().union(*(called(job) for job in JOBS))
 
 

@@ -36,6 +36,9 @@ def configured(name: str, **options: Any) -> Perturbation:
     return attack
 
 
+SHORT = {"steps": 5, "queries": 200}
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Very narrow auto-encoders."""
@@ -58,7 +61,7 @@ def attack(request: pytest.FixtureRequest, weights: str, tmp_path: Path) -> Pert
         return configured(request.param, fitted=str(tmp_path / "universal.npy"))
     if isinstance(attack, Adain):
         return configured(request.param, weights=weights, organs="[6, 3]")
-    return configured(request.param, steps=5) if "steps" in attack.settings else attack
+    return configured(request.param, **{name: n for name, n in SHORT.items() if name in attack.settings})
 
 
 class Small(nn.Module):

@@ -100,7 +100,8 @@ class TestFleet:
         (result,) = json.loads(file.read_text())["recipes"]
         groups = result["risk"]["subgroups"]
         assert {group["value"] for group in groups if group["column"] == "site"} == {"north", "south"}
-        assert {group["column"] for group in groups} == {"site", "altered"}  # all squares have one size
+        # Squares have one size, so that foreground tells the emptied masks from the others alone.
+        assert {group["column"] for group in groups} == {"site", "altered", "foreground"}
         assert result["altered"]["samples"] >= 2
 
     def test_a_fleet_stands_for_its_networks(
