@@ -129,7 +129,7 @@ def in_turns(attacks: Mapping[str, Callable[[], Tensor]], network: Counted, roun
                 runs[name] = Run(None, float("inf"), error=f"{type(error).__name__}: {line}")
                 continue
             taken = network.gradients / len(images)
-            seconds = (time.process_time() - begun) / taken
+            seconds = (time.process_time() - begun) / max(taken, 1 / len(images))
             runs[name] = Run(images, min(seconds, runs[name].seconds) if name in runs else seconds, taken)
     return runs
 

@@ -249,6 +249,8 @@ def best_few(rows: Mapping[str, Values], signals: Signals) -> Iterator[tuple[str
     chosen = sorted(areas, key=lambda name: -areas[name])[:FEW]
     columns = [signals.plain[..., [0, 1, 3]], *(rows[name][..., None] for name in chosen)]
     values = np.where(choosing[:, None], np.nan, np.concatenate(columns, axis=2))
+    if not chosen or defined(values).sum() < LEAST_SAMPLES:
+        return
     level = leveled(np.where(defined(values)[:, None], values, np.nan))
     yield f"mia-lira, on {int(defined(level).sum())} remaining", level[..., :3], lira_vector
     yield f"mia-lira + {' + '.join(chosen)}, on the same", level, lira_vector

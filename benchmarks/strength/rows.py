@@ -49,9 +49,10 @@ def share_of(dice: Tensor, reference: Tensor, groups: Sequence[str] = ()) -> str
         groups: the patient of each image; empty where each is a patient of its own.
     """
     valid = ~(dice.isnan() | reference.isnan())
-    patients = sorted(set(groups)) or range(len(dice))
-    place = {patient: number for number, patient in enumerate(patients)}
-    rows = torch.tensor([place[patient] for patient in groups or range(len(dice))])[valid]
+    names = groups or list(map(str, range(len(dice))))
+    counted = [name for name, known in zip(names, valid.tolist(), strict=True) if known]
+    place = {patient: number for number, patient in enumerate(sorted(set(counted)))}
+    rows = torch.tensor([place[patient] for patient in counted])
     sums = [
         torch.zeros(len(place), dtype=torch.float64).index_add(0, rows, part[valid].double())
         for part in (dice, reference)

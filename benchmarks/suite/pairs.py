@@ -137,7 +137,8 @@ def measure(pair: Pair, repeats: int) -> Measured:
     once = None
     if pair.brief:
         times, once = _longer(times, pair.share)
-    ratios = [slow / fast for fast, slow in zip(*times, strict=True)]
+    # Brief runs as long as the whole ones, by noise, are no measurement: a ratio of 0 meets no target.
+    ratios = [slow / fast if min(fast, slow) > 0 else 0.0 for fast, slow in zip(*times, strict=True)]
     return Measured(
         name=pair.name,
         what=pair.what,

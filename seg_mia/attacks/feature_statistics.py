@@ -115,14 +115,15 @@ def levels(
         for grey in (quantised(images), semantic_map(labels, images))
     )
     known = pairs.encode_all(style)
-    styles = {level: moments(known[level]) for level in LEVELS[2:]}
+    styles = {level: moments(known.pop(level)) for level in LEVELS[2:]}
     shorter = min(known[4].shape[2:])
     if knobs.fine_psize > shorter:
         raise InputError(
             f"a patch of {knobs.fine_psize} must fit the features of level 4, {tuple(known[4].shape[2:])}; "
             "choose a smaller one or larger images"
         )
-    # At level 5 the content is the style: by Cauchy and Schwarz each patch is nearest to itself.
+    # At level 5 the content is the style: by Cauchy and Schwarz each patch is nearest to itself, up to
+    # rounding.
     coarse = {5: pairs.decode(5, known[5])}
     features, labelled = pairs.encode(4, coarse[5]), pairs.encode(4, semantic)
     swapped = warped(features, known[4], labelled, weight=knobs.concat_weight, patch=knobs.fine_psize)

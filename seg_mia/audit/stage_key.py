@@ -98,17 +98,28 @@ def remembered_digest(root: Path, cache: Path) -> str:
         root: folder of the code.
         cache: folder of digests, in files named by the bytes they are of.
     """
-    content = hashlib.sha256(sys.version.encode())
-    for file in sorted(root.rglob("*.py")):
-        content.update(f"\n{file.relative_to(root)} {file_digest(file)}".encode())
-    remembered = cache / content.hexdigest()
-    with suppress(OSError, UnicodeDecodeError):
-        if re.fullmatch("[0-9a-f]{64}", known := remembered.read_text(encoding="ascii")):
+    content = _bytes_digest(root)
+    remembered = cache / content
+    with suppress(OSError, ValueError):
+        known, check = remembered.read_text(encoding="ascii").split()
+        if check == _check(content, known):
             return known
     digest = code_digest(root)
-    with suppress(OSError), written_whole(remembered) as written:
-        written.write(digest.encode())
+    if _bytes_digest(root) == content:  # no file was changed while it was read
+        with suppress(OSError), written_whole(remembered) as written:
+            written.write(f"{digest} {_check(content, digest)}".encode())
     return digest
+
+
+def _bytes_digest(root: Path) -> str:
+    content = hashlib.sha256(sys.version.encode())
+    for file in sorted(root.rglob("*.py")):
+        content.update(f"\n{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return content.hexdigest()
+
+
+def _check(content: str, digest: str) -> str:
+    return hashlib.sha256(f"{content} {digest}".encode()).hexdigest()
 
 
 def code_digest(root: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from seg_mia.data.altered import COLUMN, EMPTY
+from seg_mia.data.altered import COLUMN, UNALTERED
 from seg_mia.data.images.mask_coding import GREY_LEVELS
 from seg_mia.data.sample_facts import SampleFacts
 from seg_mia.data.source import Note, Source, listed
@@ -164,7 +164,7 @@ def _of_masks(sight: Sight) -> list[Note]:
                 soft,
             )
         )
-    empty_masks = facts.empty & ~_emptied(sight.source)
+    empty_masks = facts.empty & ~_altered(sight.source)
     unsure = empty_masks & (facts.pixels[:, -1] > 0)
     if white := sight.names(unsure):
         notes.append(
@@ -186,10 +186,10 @@ def _of_masks(sight: Sight) -> list[Note]:
     return notes
 
 
-def _emptied(source: Source) -> NDArray[np.bool_]:
-    """Return which masks `--data.altered` emptied, bool (n,)."""
-    kinds: Sequence[str] = source.columns.get(COLUMN, [""] * len(source))
-    return np.array([kind == EMPTY for kind in kinds], dtype=np.bool_)
+def _altered(source: Source) -> NDArray[np.bool_]:
+    """Return which samples `--data.altered` changed, bool (n,): their masks are none of a file."""
+    kinds: Sequence[str] = source.columns.get(COLUMN, [UNALTERED] * len(source))
+    return np.array([kind != UNALTERED for kind in kinds], dtype=np.bool_)
 
 
 def pixels_by_label(pixels: NDArray[np.int64], classes: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ UNBOUNDED = 1.0
 """In L-infinity, a ball of this radius holds every image."""
 EFFORT = ("steps", "queries")
 LEVELS = 255
+ENSEMBLE, MEMBER = "seg_mia.attacks.sea.Sea", "seg_mia.attacks.apgd.Apgd"
 NOT_OF_THE_ATTACK = {"sanity_images"}
 """Settings that change no image."""
 
@@ -102,6 +103,8 @@ def _kept_whole(ensemble: PerturbationResult, member: PerturbationResult) -> boo
     From the same start with the same settings both then have the same images, as `sea` and `apgd` on one of
     its losses: nothing is wrong with either.
     """
+    if [result.attack.get("class_path") for result in (ensemble, member)] != [ENSEMBLE, MEMBER]:
+        return False
     winners = {row.loss for row in ensemble.members if row.won == 1}
     settings, own = _settings(ensemble), _settings(member)
     shared = (set(settings) & set(own)) - NOT_OF_THE_ATTACK

@@ -22,7 +22,7 @@ from seg_mia.results.robustness import (
     member_rows,
     minimal_norms,
 )
-from seg_mia.results.sanity import contradictions
+from seg_mia.results.sanity import ENSEMBLE, MEMBER, contradictions
 from seg_mia.results.tables import curve_table
 from seg_mia.results.text import minimal_in_words
 
@@ -142,16 +142,22 @@ def ensemble(won: float, **settings: Any) -> PerturbationResult:
     ]
     losses = ["dice", "tsallis"]
     whole = result("sea", 0.5, l2=1.0, losses=losses, **{**BALL, "steps": 10, "seed": 0} | settings)
-    return whole.model_copy(update={"members": rows})
+    return by(ENSEMBLE, whole.model_copy(update={"members": rows}))
+
+
+def by(class_path: str, found: PerturbationResult) -> PerturbationResult:
+    return found.model_copy(update={"attack": {**found.attack, "class_path": class_path}})
 
 
 def test_an_ensemble_may_share_all_digits_with_the_member_it_kept_throughout() -> None:
-    alone = result("apgd", 0.5, l2=1.0, loss="dice", sanity_images=4, **{**BALL, "steps": 10, "seed": 0})
+    own = result("apgd", 0.5, l2=1.0, loss="dice", sanity_images=4, **{**BALL, "steps": 10, "seed": 0})
+    alone = by(MEMBER, own)
     assert contradictions([ensemble(1.0, sanity_images=0), alone]) == []
     assert contradictions([alone, ensemble(1.0)]) == []
     # It kept another for some image, ran otherwise, or the other attack is no member.
-    other = result("apgd", 0.5, l2=1.0, loss="margin", **{**BALL, "steps": 10, "seed": 0})
-    for pair in ([ensemble(0.5), alone], [ensemble(1.0, seed=1), alone], [ensemble(1.0), other]):
+    other = by(MEMBER, result("apgd", 0.5, l2=1.0, loss="margin", **{**BALL, "steps": 10, "seed": 0}))
+    wrong = [ensemble(0.5), alone], [ensemble(1.0, seed=1), alone], [ensemble(1.0), other]
+    for pair in (*wrong, [ensemble(1.0), by("seg_mia.attacks.pgd.Pgd", own)]):
         (line,) = contradictions(pair)
         assert "share all digits" in line
 

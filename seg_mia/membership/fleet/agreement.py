@@ -40,7 +40,8 @@ def agreements(network: Callable[[Tensor], Tensor], images: Tensor, valid: Array
         float64, NaN where undefined.
     """
     plain = network(images)
-    counted = torch.ones_like(plain[:, 0], dtype=torch.bool) if valid is None else torch.as_tensor(valid)
+    everything = torch.ones(len(plain), *plain.shape[2:], dtype=torch.bool)
+    counted = torch.as_tensor(everything if valid is None else valid).to(plain.device)
     turned = np.full(len(images), np.nan)
     if images.shape[-1] == images.shape[-2]:
         turned = label_agreement(plain, network(images.rot90(1, (-2, -1))).rot90(-1, (-2, -1)), counted)
@@ -75,7 +76,7 @@ def label_agreement(logits: Array, other: Array, valid: Array | None = None) -> 
             "the output back"
         )
     classes, labels = class_count(first), predicted(first)
-    counted = torch.ones_like(labels, dtype=torch.bool) if valid is None else torch.as_tensor(valid)
+    counted = torch.as_tensor(labels >= 0 if valid is None else valid).to(labels.device)
     one, two = (one_hot(predicted(part), counted.unsqueeze(1), classes) for part in (first, second))
     sizes = one.sum(dim=2) + two.sum(dim=2)
     dice = 2 * (one * two).sum(dim=2) / sizes.clamp(min=1)

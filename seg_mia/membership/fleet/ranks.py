@@ -21,7 +21,7 @@ class Rank(ByReferences):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._outside = 0
+        self._outside = 0  # not known yet
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `rank_among_out`."""
@@ -35,7 +35,8 @@ class Rank(ByReferences):
 
     def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `compare`, and count the networks without a sample."""
-        self._outside = int((~inside).sum(axis=0).min())
+        fewest = int((~inside).sum(axis=0).min())
+        self._outside = min(self._outside or fewest, fewest)
         return self.compare(target, references, inside)
 
     def resolution(self, population: int) -> float:  # noqa: ARG002

@@ -98,7 +98,9 @@ def logit_gap(logits: Array, valid: Array | None = None) -> Values:
     """
     highest = class_logits(torch.as_tensor(logits)).double().topk(2, dim=1).values
     gap = (highest[:, 0] - highest[:, 1]).clamp(max=MOST_MARGIN).cpu().numpy()
-    return _means(gap, np.ones(gap.shape, np.bool_) if valid is None else np.asarray(valid, np.bool_))
+    return _means(
+        gap, np.ones(gap.shape, np.bool_) if valid is None else torch.as_tensor(valid).cpu().numpy()
+    )
 
 
 def worst_patches(maps: Values, valid: NDArray[np.bool_]) -> Values:
