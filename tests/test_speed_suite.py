@@ -18,8 +18,9 @@ from benchmarks.run import line
 from benchmarks.suite import asma_pairs, attacks, device, published
 from benchmarks.suite.asma_pairs import Victim, pair_of_doubles, pair_of_floats, pair_of_halves
 from benchmarks.suite.pairs import Figure, Pair, measure
-from benchmarks.suite.published import Iterates
+from benchmarks.suite.published import Iterates, MedisRuns
 from seg_mia.attacks.asma import asma
+from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.medis import medis
 from seg_mia.models.heads import predicted
 from tests.attacks.networks import discs, trained
@@ -151,13 +152,14 @@ def test_a_wait_is_a_value_that_the_processor_reads() -> None:
         for _ in range(steps):
             assert values.min().item() == values.max().item()
             values.nonzero()
+            values.long().bincount()
 
-    assert device.waits(work, "cpu", steps=2) == 3
+    assert device.waits(work, "cpu", steps=2) == 4
     assert device.waits(lambda steps: [values.mul_(1) for _ in range(steps)], "cpu", steps=2) == 0
 
 
-def test_an_iteration_of_asma_reads_three_values_on_a_processor(attacked: Victim) -> None:
-    assert device.waits(lambda steps: asma(*attacked, steps=steps), "cpu", steps=2) == 3
+def test_an_iteration_of_asma_waits_for_nothing(attacked: Victim) -> None:
+    assert device.waits(lambda steps: asma(*attacked, steps=steps), "cpu", steps=2) == 0
 
 
 PAIRS = pytest.mark.parametrize("maker", [pair_of_floats, pair_of_doubles, pair_of_halves])
@@ -228,18 +230,19 @@ def test_a_pixel_within_rounding_leaves_its_image_out(attacked: Victim) -> None:
 def test_the_loop_of_medis_needs_the_same_steps() -> None:
     x, mask = discs(3, 3)
     target = torch.ones_like(mask)
-    ours = medis(trained(), x, target, history=True).notes
+    ours = medis(trained(), x, target, history=True)
     theirs = published.medis(trained(), x, target, losses=["bce_dice", "lovasz_hinge"])
-    for name, counts in theirs.items():
-        steps = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], 11)
+    for name, counts in theirs.counts.items():
+        steps = torch.where(ours.notes[f"{name}.success"] > 0, ours.notes[f"{name}.steps"], 11)
         assert steps.long().tolist() == counts
+        assert ours.history[f"{name}.mean_iou"][-1].tolist() == pytest.approx(theirs.overlaps[name], abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("counts", "difference"),
     [
         ([[3, 5], [11, 0]], 0.0),  # half of the runs succeed on the way
-        ([[3, 6], [11, 0]], 1.0),
+        ([[3, 6], [11, 0]], 0.25),
         ([[3, 10], [11, 0]], torch.inf),  # one succeeds at its last step
         ([[11, 11], [11, 11]], torch.inf),
         ([[0, 0], [0, 0]], torch.inf),
@@ -251,8 +254,30 @@ def test_runs_of_medis_that_are_equally_long_in_both_ways_fail(
     notes = {"a": torch.tensor([3, 5]), "b": torch.tensor([10, 0])}
     ours = {f"{name}.steps": steps for name, steps in notes.items()}
     ours |= {"a.success": torch.tensor([1, 1]), "b.success": torch.tensor([0, 1])}
-    theirs = dict(zip(notes, counts, strict=True))
-    assert attacks.other_counts(ours, theirs, steps=10, least=0.5) == difference
+    theirs = MedisRuns(dict(zip(notes, counts, strict=True)), {})
+    assert attacks.other_counts(Adversarial(torch.empty(0), ours), theirs, steps=10) == difference
+
+
+@pytest.mark.parametrize(
+    ("reached", "recorded", "difference"),
+    [
+        ([[0.4, 0.3], [0.5, 0.2]], 3, 0.0),
+        ([[0.4, 0.3], [0.5, 0.3]], 3, 0.1),
+        ([[0.4, 0.3], [0.5, 0.2]], 2, torch.inf),  # not all steps were taken
+        ([[0.2, 0.2], [0.5, 0.2]], 3, torch.inf),  # three of four runs change nothing
+    ],
+)
+def test_equal_steps_of_medis_must_reach_the_same(
+    reached: list[list[float]], recorded: int, difference: float
+) -> None:
+    ends = {"a": torch.tensor([0.4, 0.3]), "b": torch.tensor([0.5, 0.2])}
+    history = {
+        f"{name}.mean_iou": torch.stack([torch.full((2,), 0.2)] * (recorded - 1) + [end])
+        for name, end in ends.items()
+    }
+    theirs = MedisRuns({}, dict(zip(ends, reached, strict=True)))
+    found = attacks.off_overlap(Adversarial(torch.empty(0), {}, history), theirs, steps=2)
+    assert found == pytest.approx(difference)
 
 
 def test_targets_that_are_met_without_an_attack_are_no_pair(attacked: Victim) -> None:

@@ -1,6 +1,7 @@
 """ASMA against the published loop: changes of images are compared, after steps that move the masks."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -95,15 +96,27 @@ def pair_of_halves(trained: Victim, steps: int) -> Pair:
 def attacked(trained: Victim, steps: int) -> Iterates:
     """Return the last iterates of ours, and the labels of all that were differentiated."""
     labels = list[Tensor]()
-    result = asma(
-        *trained,
-        steps=steps,
-        tau=TAU,
-        beta=BETA,
-        keep="last",
-        on_step=lambda _, __, prediction: labels.append(prediction),
-    )
+    with ratios_of(trained.images.dtype):
+        result = asma(
+            *trained,
+            steps=steps,
+            tau=TAU,
+            beta=BETA,
+            keep="last",
+            on_step=lambda _, __, prediction: labels.append(prediction),
+        )
     return Iterates(result.images, torch.stack(labels[:steps]))
+
+
+@contextmanager
+def ratios_of(dtype: torch.dtype) -> Iterator[None]:
+    """Let an IoU, and with it the length of a step, have the images' precision, as the loop's has."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def attacked_in_half(trained: Victim, steps: int) -> Iterates:

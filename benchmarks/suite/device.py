@@ -21,9 +21,12 @@ from seg_mia.models.memory import to_channels_last
 
 WAITING = {
     "cuda": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
-    "cpu": ("aten::_local_scalar_dense", "aten::nonzero"),
+    "cpu": ("aten::_local_scalar_dense", "aten::nonzero", "aten::bincount"),
 }
-"""Events of the profiler in which the processor waits for the device; on a CPU, what would wait for one."""
+"""Events of the profiler in which the processor waits for the device; on a CPU, what would wait for one.
+
+A GPU's `bincount` reads the least and the largest value before it counts.
+"""
 SEA_RADIUS = 1 / 255
 """Of the ball in which SEA is compared: in the usual ones neither way leaves anything, which shows little."""
 OFF_DICE = 0.02

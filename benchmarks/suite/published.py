@@ -61,14 +61,18 @@ def asma(
     return Iterates(torch.stack(results), torch.stack(labels).view(shape).transpose(0, 1))
 
 
+class MedisRuns(NamedTuple):
+    """Steps to success of each loss and image, more than all steps for none, and the mean IoU at the end."""
+
+    counts: dict[str, list[int]]
+    overlaps: dict[str, list[float]]
+
+
 def medis(
     model: nn.Module, images: Tensor, targets: Tensor, *, losses: Sequence[SurrogateName], steps: int = 10
-) -> dict[str, list[int]]:
-    """Shukla et al. 2023: the steps to success of each loss and image; more than `steps` for none.
-
-    The losses run one after the other, each image up to a mean IoU of 0.95 or to the last step.
-    """
-    counts: dict[str, list[int]] = {}
+) -> MedisRuns:
+    """Shukla et al. 2023: one loss and image after the other, to a mean IoU of 0.95 or to the last step."""
+    runs = MedisRuns({}, {})
     for name in losses:
         for original, target in zip(images, targets, strict=True):
             image, reached = original.clone(), steps + 1
@@ -85,8 +89,9 @@ def medis(
                 SURROGATES[name]((logits,), target[None]).sum().backward()  # type: ignore[no-untyped-call]
                 assert image.grad is not None
                 image = (image.detach() - image.grad.sign() / 255).clamp(0, 1)
-            counts.setdefault(name, []).append(reached)
-    return counts
+            runs.counts.setdefault(name, []).append(reached)
+            runs.overlaps.setdefault(name, []).append(overlap)
+    return runs
 
 
 def texture(

@@ -11,10 +11,10 @@ from seg_mia.attacks.base import (
     attack_mode,
     check_inputs,
     check_output,
-    input_gradient,
     steps_bar,
     usable,
 )
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.attacks.objectives import pixel_margin
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError

@@ -11,10 +11,10 @@ from seg_mia.attacks.base import (
     attack_mode,
     check_inputs,
     check_output,
-    input_gradient,
     steps_bar,
     usable,
 )
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm
@@ -107,7 +107,7 @@ def _iterates(
         if n == 0:
             check_output(output, target)
         prediction = predicted(output.detach())
-        iou = foreground_iou(prediction, target, class_count(output)).to(x0.dtype)
+        iou = foreground_iou(prediction, target, class_count(output), checked=True).to(x0.dtype)
         iou = iou.nan_to_num(nan=1.0)  # a target that asks for nothing is met
         if not last:
             wrong = (prediction != target) & (target != IGNORE)

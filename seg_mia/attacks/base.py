@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from seg_mia.attacks.gradients import watched
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.following import followed
@@ -204,40 +205,21 @@ def attack_mode(model: nn.Module, *, queries: bool = False) -> Iterator[None]:
         model: the network.
         queries: whether its outputs are read as those of a query; otherwise a smoothed network answers with
             what its gradients belong to (`seg_mia.models.following`).
+
+    Raises:
+        InputError: NaN or infinity in a gradient (`seg_mia.attacks.gradients`).
     """
     modes = [(module, module.training) for module in model.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), followed(not queries):
+        with torch.inference_mode(False), torch.enable_grad(), followed(not queries), watched():
             yield
     finally:
         for module, training in modes:
             module.training = training
         for parameter, flag in needs:
             parameter.requires_grad_(flag)
-
-
-def input_gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tensor:
-    """Return the gradient of a sum over images; zero if the network blocks gradients.
-
-    Args:
-        loss: a scalar.
-        images: leaves that require gradients.
-        again: keep the graph for another call.
-
-    Raises:
-        InputError: NaN or infinity.
-    """
-    if not loss.requires_grad:
-        return torch.zeros_like(images)
-    (gradient,) = torch.autograd.grad(loss, images, retain_graph=again)
-    if not gradient.isfinite().all():
-        raise InputError(
-            "the network's gradient must be finite, got NaN or infinity; attack in full precision "
-            "(--trainer.precision 32-true), or find the overflow in the network"
-        )
-    return gradient
 
 
 @contextmanager

@@ -37,8 +37,8 @@ class Best:
         return self.dice == (0 if self.sign > 0 else 1)
 
     def keep(self, n: int, image: Tensor, logits: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Compare iterate n with the best so far."""
-        dice = mask_dice(logits, target).nan_to_num(nan=0.5 - 0.5 * self.sign).to(self.dice)
+        """Compare iterate n with the best so far; the logits fit the target (`check_output`)."""
+        dice = mask_dice(logits, target, checked=True).nan_to_num(nan=0.5 - 0.5 * self.sign).to(self.dice)
         lower = self.sign * dice < self.sign * self.dice
         equal = (dice == self.dice) & (self.sign * loss > self.sign * self.loss)
         better = (lower | equal) & ~self.finished
@@ -60,6 +60,9 @@ class Best:
             setattr(self, name, getattr(self, name).index_copy(0, rows, getattr(part, name)))
 
 
-def mask_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean foreground Dice of the prediction with a mask, (N,); NaN without a labelled pixel."""
-    return foreground_dice(predicted(logits.detach()), target, class_count(logits))
+def mask_dice(logits: Tensor, target: Tensor, *, checked: bool = False) -> Tensor:
+    """Return the mean foreground Dice of the prediction with a mask, (N,); NaN without a labelled pixel.
+
+    `checked` targets hold valid classes for certain (`seg_mia.metrics.overlap`).
+    """
+    return foreground_dice(predicted(logits.detach()), target, class_count(logits), checked=checked)

@@ -121,12 +121,12 @@ class AttackState:
 
     def _measures(self, logits: Tensor, images: Tensor) -> dict[str, Tensor]:
         prediction, classes = predicted(logits), class_count(logits)
-        reached = mean_iou(prediction, self.target[images], classes)
+        reached = mean_iou(prediction, self.target[images], classes, checked=True)
         measures = {"mean_iou": reached.nan_to_num(nan=1.0)}  # a target that asks for nothing is met
         if self.record:
-            measures["iou"] = foreground_iou(prediction, self.target[images], classes)
+            measures["iou"] = foreground_iou(prediction, self.target[images], classes, checked=True)
             if self.truth is not None:
-                measures["truth_iou"] = foreground_iou(prediction, self.truth[images], classes)
+                measures["truth_iou"] = foreground_iou(prediction, self.truth[images], classes, checked=True)
         return measures
 
     def move(self, runs: Tensor, gradient: Tensor, step_size: float) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.attacks.ball import Norm, check_ball, check_radius, direction, projected
-from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, input_gradient, usable
+from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, usable
 from seg_mia.attacks.best import Best
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
 from seg_mia.attacks.targets import Directed
 from seg_mia.models.heads import final

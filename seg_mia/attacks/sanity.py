@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import attack_mode, input_gradient, usable
+from seg_mia.attacks.base import attack_mode, usable
 from seg_mia.attacks.best import mask_dice
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.attacks.pgd import pgd
 from seg_mia.attacks.square import square
 from seg_mia.losses import cross_entropy_loss

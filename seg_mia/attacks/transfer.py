@@ -14,11 +14,11 @@ from seg_mia.attacks.base import (
     attack_mode,
     check_inputs,
     check_output,
-    input_gradient,
     steps_bar,
     usable,
 )
 from seg_mia.attacks.best import mask_dice
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE

@@ -8,7 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from seg_mia.attacks.ball import check_ball, projected
-from seg_mia.attacks.base import attack_mode, input_gradient, usable
+from seg_mia.attacks.base import attack_mode, usable
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
 from seg_mia.defences.traits import Trait

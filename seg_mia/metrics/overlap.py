@@ -5,8 +5,10 @@ Maps are int64 (N, *S), with at least two spatial axes, classes 0 .. classes - 1
 that are IGNORE in either map are excluded; an image with no other pixels has the value NaN. If there are
 valid pixels, a mean over no class is 1: nothing present, and nothing predicted. All functions raise
 InputError for maps incompatible with each other or with `classes`. Ratios have torch's default dtype.
+`checked` maps hold valid classes for certain: no value is read, for which a GPU would wait.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -35,14 +37,14 @@ def _confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     return torch.bincount(cell.flatten(), minlength=ignored + 1)[:ignored].view(n, classes, classes)
 
 
-def iou_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+def iou_per_class(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Tensor:
     """Return intersection over union, (N, classes), (N, labels) of sets, in [0, 1]; NaN if in neither map."""
-    return _iou(_parts(pred, true, classes))
+    return _iou(_parts(pred, true, classes, checked=checked))
 
 
-def dice_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+def dice_per_class(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Tensor:
     """Return 2 * intersection / (predicted + true), shaped as `iou_per_class`; NaN if in neither map."""
-    return _dice(_parts(pred, true, classes))
+    return _dice(_parts(pred, true, classes, checked=checked))
 
 
 def foreground_dice_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
@@ -60,27 +62,29 @@ def foreground_names(classes: int) -> tuple[str, ...]:
     return label_names(classes) or tuple(f"class{number}" for number in range(1, classes))
 
 
-def foreground_iou(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+def foreground_iou(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Tensor:
     """Return the mean IoU of foreground classes, or labels, present in either map, (N,); 1 if none are."""
-    return _mean_or_one(_foreground(iou_per_class(pred, true, classes), classes), pred, true)
+    return _mean_or_one(_foreground(iou_per_class(pred, true, classes, checked=checked), classes), pred, true)
 
 
-def foreground_dice(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+def foreground_dice(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Tensor:
     """Return the mean Dice of foreground classes, or labels, present in either map, (N,); 1 if none are."""
-    return _mean_or_one(_foreground(dice_per_class(pred, true, classes), classes), pred, true)
+    return _mean_or_one(
+        _foreground(dice_per_class(pred, true, classes, checked=checked), classes), pred, true
+    )
 
 
-def mean_iou(pred: Tensor, target: Tensor, classes: int) -> Tensor:
+def mean_iou(pred: Tensor, target: Tensor, classes: int, *, checked: bool = False) -> Tensor:
     """Return the mean IoU of the classes in the target, including background, (N,).
 
     The success measure of MedIS (Shukla et al. 2023): a class that is only in the prediction lowers the
     other classes' IoU but is not averaged over. Of label sets, the labels in the target and the pixels
     without a label.
     """
-    parts = _parts(pred, target, classes)
+    parts = _parts(pred, target, classes, checked=checked)
     if isinstance(classes, LabelSets):
         empty, wanted = ((maps == 0).long().masked_fill(maps == IGNORE, IGNORE) for maps in (pred, target))
-        unlabelled = _parts(empty, wanted, 2)
+        unlabelled = _parts(empty, wanted, 2, checked=True)
         pairs = zip(unlabelled, parts, strict=True)
         parts = Parts(*(torch.cat((counts[:, 1:], of_labels), dim=1) for counts, of_labels in pairs))
     return _iou(parts).masked_fill(parts.true == 0, torch.nan).nanmean(dim=1)
@@ -100,14 +104,27 @@ class Parts(NamedTuple):
     predicted: Tensor
 
 
-def _parts(pred: Tensor, true: Tensor, classes: int) -> Parts:
-    if not isinstance(classes, LabelSets):
+def _parts(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Parts:
+    if not isinstance(classes, LabelSets) and not checked:
         counts = confusion(pred, true, classes)
         return Parts(counts.diagonal(dim1=1, dim2=2), counts.sum(dim=2), counts.sum(dim=1))
-    _check(pred, true, classes)
-    labels = len(classes.names)
-    of_strips = [_label_counts(p, t, labels) for p, t in strips(pred.ndim - 1, pred, true)]
+    if not checked:
+        _check(pred, true, classes)
+    count = (
+        partial(_label_counts, labels=len(label_names(classes)))
+        if label_names(classes)
+        else partial(_class_counts, classes=classes)
+    )
+    of_strips = [count(p, t) for p, t in strips(pred.ndim - 1, pred, true)]
     return Parts(*torch.stack(of_strips).sum(dim=0))
+
+
+def _class_counts(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return the pixels of each class in both maps, in the true and in the predicted one, (3, N, classes)."""
+    ignored = (pred == IGNORE) | (true == IGNORE)
+    p, t = (maps.masked_fill(ignored, IGNORE).flatten(1) for maps in (pred, true))
+    counts = [(((p == k) & (t == k)).sum(1), (t == k).sum(1), (p == k).sum(1)) for k in range(classes)]
+    return torch.stack([torch.stack(rows) for rows in counts], dim=2)
 
 
 def _label_counts(pred: Tensor, true: Tensor, labels: int) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, input_gradient, usable
+from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, usable
+from seg_mia.attacks.gradients import input_gradient
 from seg_mia.attacks.sanity import EPSILON, sanity_values, summarised
 from seg_mia.attacks.transfer import Surrogates
 from seg_mia.attacks.white_box import WhiteBox

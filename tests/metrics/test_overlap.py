@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score
 from torch import Tensor
+from torch.testing import assert_close
 from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index
 
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import (
     confusion,
@@ -44,6 +46,18 @@ def one(*pixels: int) -> Tensor:
 
 PRED = one(0, 0, 1, 1, 2, 2, 2)
 TRUE = one(0, 1, 1, 1, 0, 2, IGNORE)
+
+
+@pytest.mark.parametrize("metric", [iou_per_class, dice_per_class, foreground_iou, foreground_dice, mean_iou])
+@pytest.mark.parametrize("classes", [2, 3, 7, LabelSets(("one", "two"))])
+@pytest.mark.parametrize("ignored", [0.0, 0.2, 1.0])
+def test_maps_that_are_checked_already_have_the_same_overlap(
+    metric: Callable[..., Tensor], classes: int, ignored: float
+) -> None:
+    pred, true = draw(classes, ignored=ignored)
+    assert_close(
+        metric(pred, true, classes, checked=True), metric(pred, true, classes), rtol=0, atol=0, equal_nan=True
+    )
 
 
 def test_three_classes_by_hand() -> None:
