@@ -20,22 +20,13 @@ from seg_mia.models.style_autoencoder import TextureAutoEncoders
 Labels = NDArray[np.int64]
 
 
-class Iterates(NamedTuple):
-    """Last iterates, (N, C, H, W), and labels predicted of each earlier one, (steps, N, H, W)."""
-
-    images: Tensor
-    labels: Tensor
-
-
-def asma(
-    model: nn.Module, images: Tensor, targets: Tensor, *, steps: int, tau: float, beta: float
-) -> Iterates:
-    """Ozbulak et al. 2019 for networks of two classes.
+def asma(model: nn.Module, images: Tensor, targets: Tensor, *, steps: int, tau: float, beta: float) -> Tensor:
+    """Return the last iterates of Ozbulak et al. 2019 for networks of two classes.
 
     Each iteration takes a backward pass through weights and image, and a second forward pass for the IoU of
     the iterate before it is clipped.
     """
-    results, labels = list[Tensor](), list[Tensor]()
+    results = list[Tensor]()
     for original, target in zip(images, targets, strict=True):
         image, step = original.clone(), tau
         wanted = target.cpu().numpy()
@@ -43,8 +34,7 @@ def asma(
             image = image.detach().requires_grad_()
             model.zero_grad()
             logits = _two_classes(model(image[None]))
-            labels.append(logits.argmax(1)[0])
-            prediction = labels[-1].cpu().numpy()
+            prediction = logits.argmax(1)[0].cpu().numpy()
             missing = [torch.from_numpy((wanted == kind) & (prediction != kind)).to(image) for kind in (0, 1)]
             reached = sum((logits[0, kind] * missing[kind]).sum() for kind in (0, 1))
             (reached - (image - original).square().sum()).backward()
@@ -57,8 +47,7 @@ def asma(
             step = beta * _overlap(prediction, wanted) + tau
             image = moved.clamp(0, 1)
         results.append(image.detach())
-    shape = (len(images), steps, *targets.shape[1:])
-    return Iterates(torch.stack(results), torch.stack(labels).view(shape).transpose(0, 1))
+    return torch.stack(results)
 
 
 class MedisRuns(NamedTuple):
