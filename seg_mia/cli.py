@@ -104,6 +104,10 @@ def _interrupted() -> int:
 
 
 def _dispatch(words: list[str], *, is_process: bool) -> int:
+    if is_process and words[:1] and not words[0].startswith("-"):
+        from seg_mia.config.on_demand import defer
+
+        defer()
     match words:
         case [] | ["-h" | "--help" | "help", *_]:
             _help()
@@ -136,7 +140,7 @@ def _explain(words: list[str], *, is_process: bool) -> None:
 
     Args:
         words: the command line.
-        is_process: whether this process does nothing else, so that its packages may be deferred.
+        is_process: whether this process does nothing else, so that Lightning may lack the compiler.
     """
     import io
     from contextlib import nullcontext, redirect_stdout, suppress
@@ -144,11 +148,9 @@ def _explain(words: list[str], *, is_process: bool) -> None:
     from typing import cast
 
     from seg_mia.config.help import pages, tidy
-    from seg_mia.config.on_demand import defer, without_compiler
+    from seg_mia.config.on_demand import without_compiler
     from seg_mia.config.options import options_in
 
-    if is_process:
-        defer()
     with without_compiler() if is_process else nullcontext():
         import lightning.pytorch.cli
         import lightning.pytorch.loggers  # noqa: F401

@@ -1,4 +1,4 @@
-"""Imports of a command that only explains: packages run when they are used, most of them never."""
+"""Imports of a command: packages run when they are used, most of them never."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ PACKAGES = (
     "timm",
     "torchmetrics",
 )
-"""Packages whose import takes long, and that only trainings, attacks and results use."""
+"""Packages whose import takes long, and that not every training, attack or result uses."""
 COMPILER = "torch._dynamo"
 KERNELS = "triton.runtime.jit"
 PLOTS = "torchmetrics.utilities.plot"

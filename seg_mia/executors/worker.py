@@ -23,6 +23,9 @@ def main() -> None:
     os.dup2(2, 1)  # what is printed must not come between the outcomes
     tasks = queue.SimpleQueue[bytes]()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, tasks), daemon=True).start()
+    from seg_mia.config.on_demand import defer
+
+    defer()
     from seg_mia.executors.task import run
 
     keep_freed_memory()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from seg_mia import cli
 from seg_mia.config import on_demand
 
 PAGES = (
@@ -114,6 +115,26 @@ def test_help_runs_no_further_package_and_is_the_help_with_all_of_them(words: li
     assert [name for name in ran if any(f"{name}.".startswith(f"{unused}.") for unused in UNUSED)] == []
     assert page == printed("-c", ALL_AT_ONCE, *words, COLUMNS="110")[0]
     assert "--" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "alone", "deferred"),
+    [
+        (["verify"], True, True),
+        (["fit", "--help"], True, True),
+        (["verify"], False, False),
+        (["--version"], True, False),
+    ],
+)
+def test_a_command_of_a_process_of_its_own_defers_packages(
+    words: list[str], alone: bool, deferred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(on_demand, "defer", lambda: calls.append(None))
+    monkeypatch.setitem(cli.PLAIN, "verify", lambda _: 0)
+    monkeypatch.setattr(cli, "_explain", lambda *_, **__: None)
+    assert cli._dispatch(words, is_process=alone) == 0
+    assert bool(calls) == deferred
 
 
 def test_a_package_whose_import_fails_is_imported_anew(
