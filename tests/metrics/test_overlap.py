@@ -24,9 +24,16 @@ from seg_mia.metrics.overlap import (
     pixel_accuracy,
 )
 
-METRICS = [iou_per_class, dice_per_class, foreground_iou, foreground_dice, mean_iou, pixel_accuracy]
-PER_IMAGE = [foreground_iou, foreground_dice, mean_iou, pixel_accuracy]
 Metric = Callable[[Tensor, Tensor, int], Tensor]
+METRICS: list[Metric] = [
+    iou_per_class,
+    dice_per_class,
+    foreground_iou,
+    foreground_dice,
+    mean_iou,
+    pixel_accuracy,
+]
+PER_IMAGE: list[Metric] = [foreground_iou, foreground_dice, mean_iou, pixel_accuracy]
 every_metric = pytest.mark.parametrize("metric", METRICS)
 per_image_metric = pytest.mark.parametrize("metric", PER_IMAGE)
 
