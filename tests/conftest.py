@@ -1,3 +1,4 @@
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -70,6 +71,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if unseen := {mark.name for mark in item.iter_markers()} & {*MARKED.values()} - marks_in(item.path):
             raise pytest.UsageError(f"{item.nodeid} would be left out: its file must say mark.{min(unseen)}")
     items.sort(key=lambda item: -seconds_of(item))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported out of the collections of garbage that each stage of an audit asks for."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free them as it ends."""
+    gc.unfreeze()
 
 
 @cache
@@ -150,6 +162,12 @@ def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> TrainedRuns:
     store = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     store.mkdir(exist_ok=True)
     return TrainedRuns(store)
+
+
+@pytest.fixture
+def common_cache(trained_runs: TrainedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share decoded samples with other tests, those of other workers included."""
+    monkeypatch.setenv("SEG_MIA_CACHE", str(trained_runs.store / "cache"))
 
 
 @pytest.fixture
