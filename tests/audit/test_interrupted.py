@@ -1,14 +1,13 @@
 """An audit that is killed goes on where it stopped, and says in the end what it would have said."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.forked import Forked
 
 pytestmark = pytest.mark.slow(120)
 
@@ -16,7 +15,6 @@ KILLER = Path(__file__).with_name("killer.py")
 TIMES = {"created", "seconds", "cached", "generated", "hours", "training_hours"}
 DIGESTS = {"sha256", "audit_sha256", "bytes", "id", "group"}
 """Of files that hold times, and hashes with a salt of their own."""
-ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}  # sums, and what is said of the machine, are then the same
 
 
 @pytest.fixture
@@ -49,22 +47,26 @@ defences: [none, distilled]
     return file
 
 
+def begun(place: Path, audit: Path, *modes: str, name: str = "killer") -> Forked:
+    """Begin an audit in a folder, killed as each mode says; its streams are NAME.out and NAME.err there."""
+    place.mkdir(exist_ok=True)
+    words = [str(KILLER), ",".join(modes), "audit", "--config", str(audit)]
+    return Forked(words, folder=place, output=place / f"{name}.out", errors=place / f"{name}.err")
+
+
+def ends_in(output: Path) -> list[int]:
+    """Return what `killer` has written of how each of its children ended."""
+    lines = [line for line in output.read_text().splitlines() if line.startswith("ENDS ")]
+    assert lines, output.with_suffix(".err").read_text()[-3000:]
+    ends: list[int] = json.loads(lines[-1].removeprefix("ENDS "))
+    return ends
+
+
 def run(place: Path, audit: Path, *modes: str) -> list[int]:
     """Run an audit in a folder of its own, killed as each mode says; return how each ended."""
-    place.mkdir(exist_ok=True)
-    words = [sys.executable, str(KILLER), ",".join(modes), "audit", "--config", str(audit)]
-    done = subprocess.run(
-        words,
-        cwd=place,
-        env=ONE_CORE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")]
-    assert lines, done.stderr[-3000:]
-    ends: list[int] = json.loads(lines[-1].removeprefix("ENDS "))
-    assert not {1, 2} & set(ends), done.stderr[-3000:]
+    begun(place, audit, *modes).wait()
+    ends = ends_in(place / "killer.out")
+    assert not {1, 2} & set(ends), (place / "killer.err").read_text()[-3000:]
     return ends
 
 
@@ -107,15 +109,8 @@ def killed_at_every_boundary_and_inside_stages(audit: Path, whole: Path, broken:
 
 
 def two_at_once_share_what_they_make(audit: Path, whole: Path, shared: Path) -> None:
-    shared.mkdir()
-    words = [sys.executable, str(KILLER), "", "audit", "--config", str(audit)]
-    both = [
-        subprocess.Popen(
-            words, cwd=shared, env=ONE_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    outputs = [process.communicate(timeout=900) for process in both]
-    assert all("ENDS [0]" in out for out, _ in outputs), outputs
+    both = [begun(shared, audit, "", name=name) for name in ("first", "second")]
+    assert [process.wait() for process in both] == [0, 0]
+    assert ends_in(shared / "first.out") == ends_in(shared / "second.out") == [0]
     assert told(shared) == told(whole)
     assert versions(shared) == versions(whole)

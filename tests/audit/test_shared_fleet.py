@@ -2,12 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.forked import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +43,16 @@ def recipe(tiny: Path, folder: Callable[..., Path], tmp_path: Path, monkeypatch:
 
 
 def test_nothing_is_trained_twice(recipe: Path, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    audits = list[subprocess.Popen[bytes]]()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    audits = list[Forked]()
     for name in ("base", "calibrated"):
         file = tmp_path / f"{name}_audit.yaml"
         file.write_text(f"{{version: 1, victim: {recipe}, fleet: {{count: 6}}, attacks: [mia-{name}]}}")
         words = ["audit", "--config", str(file), "--workers", "1", "--threads", "1"]
-        audits.append(subprocess.Popen([sys.executable, "-m", "seg_mia", *words], env=environment))
+        output, errors = Path(f"{name}.out"), Path(f"{name}.err")
+        audits.append(
+            Forked(["-m", "seg_mia", *words], output=output, errors=errors, environment=environment)
+        )
     try:
         assert [audit.wait(timeout=900) for audit in audits] == [0, 0]
     finally:

@@ -5,9 +5,9 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from seg_mia.cli import main
+from tests.forked import Forked, fresh
 from tests.trained_runs import Trained
 
 pytestmark = pytest.mark.slow
@@ -22,21 +23,71 @@ pytestmark = pytest.mark.slow
 RUN = Path("runs/tiny/version_0")
 TWO = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
 TWO_NODES = ["--trainer.devices=1", "--trainer.num_nodes=2", *TWO[1:]]
+Ended = tuple[int | None, str, str]
+"""Exit code, output and error stream of a process."""
 
 
-def on_two(*words: str, code: int = 0) -> str:
-    """Return what both ranks print; the second writes into the first one's streams."""
-    done = subprocess.run(
-        [sys.executable, "-m", "seg_mia", *words, *TWO],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr[-4000:]
-    assert "Traceback" not in done.stderr, done.stderr[-4000:]
-    assert code or "rror:" not in done.stderr, done.stderr[-4000:]
-    return done.stdout if code == 0 else done.stderr
+def launched(*words: str, imported: bool = False) -> Ended:
+    """Run a command on two ranks; Lightning starts the second, which writes into the first one's streams."""
+    output, errors = Path("output"), Path("errors")
+    process = (Forked if imported else fresh)(["-m", "seg_mia", *words, *TWO], output=output, errors=errors)
+    return process.wait(timeout=900), output.read_text(), errors.read_text()
+
+
+def on_two(*words: str) -> str:
+    """Return what both ranks print. Each is told its rank, as by a cluster, and begins with all imported."""
+    return "".join(of_two(*words, *TWO, name="LOCAL_RANK"))
+
+
+def on_two_nodes(*words: str, imported: bool = True) -> list[str]:
+    """Return what each of two processes prints that are a node each, on this machine."""
+    return of_two(*words, *TWO_NODES, name="NODE_RANK", imported=imported)
+
+
+def of_two(*words: str, name: str, imported: bool = True) -> list[str]:
+    """Return what two processes print that are told their rank by a variable."""
+    for _ in range(3):
+        ended = with_a_port(words, name, imported=imported)
+        if "EADDRINUSE" not in ended[0][2]:  # another process has taken the port since it was found free
+            break
+    return [succeeded(*process) for process in ended]
+
+
+def succeeded(code: int | None, said: str, told: str) -> str:
+    """Return the output of a process that has ended without an error."""
+    assert code == 0, told[-4000:]
+    assert "Traceback" not in told, told[-4000:]
+    assert "rror:" not in told, told[-4000:]
+    return said
+
+
+def with_a_port(words: Sequence[str], name: str, *, imported: bool) -> list[Ended]:
+    """Return how two processes end that meet at a port that was free; one that fails ends the other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes, until = list[Forked | subprocess.Popen[bytes]](), time.monotonic() + 900
+    outputs, errors = ([Path(f"rank{rank}.{end}") for rank in range(2)] for end in ("out", "err"))
+    try:
+        for rank in range(2):
+            start = partial(Forked, hashing=rank) if imported else fresh
+            process = start(
+                ["-m", "seg_mia", *words],
+                output=outputs[rank],
+                errors=errors[rank],
+                environment=os.environ | address | {name: str(rank)},
+            )
+            processes.append(process)
+        while None in (codes := [process.poll() for process in processes]):
+            if any(codes) or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    ended = zip(processes, outputs, errors, strict=True)
+    return [(process.returncode, out.read_text(), err.read_text()) for process, out, err in ended]
 
 
 def table(folder: Path, name: str = "per_image.csv") -> list[dict[str, str]]:
@@ -158,7 +209,7 @@ def test_two_processes_train_one_defended_victim(
 
 
 def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
-    said = on_two("fit", "--config", str(config), "--trainer.max_epochs=2")
+    said = succeeded(*launched("fit", "--config", str(config), "--trainer.max_epochs=2"))
     assert versions(Path("runs/tiny")) == ["version_0"]
     assert versions(RUN / "checkpoints") == ["best.ckpt", "last.ckpt"]
     assert said.count("written to") == 1
@@ -174,42 +225,9 @@ def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
     assert_same(json.loads((again / "summary.json").read_text())["dice"], lines[-1]["val/dice"])
 
 
-def on_two_nodes(*words: str) -> list[str]:
-    """Return what each of two processes prints that are a node each, on this machine."""
-    for _ in range(3):
-        codes, said, errors = of_nodes(*words)
-        if "EADDRINUSE" not in errors[0]:  # another process has taken the port since it was found free
-            break
-    assert codes == [0, 0], [text[-4000:] for text in errors]
-    return said
-
-
-def of_nodes(*words: str) -> tuple[list[int], list[str], list[str]]:
-    """Return exit codes, outputs and error streams of two nodes; one that fails ends the other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    nodes, until = list[subprocess.Popen[bytes]](), time.monotonic() + 900
-    try:
-        for rank in range(2):
-            with Path(f"node{rank}.out").open("wb") as output, Path(f"node{rank}.err").open("wb") as errors:
-                command = [sys.executable, "-m", "seg_mia", *words, *TWO_NODES]
-                environment = os.environ | address | {"NODE_RANK": str(rank)}
-                nodes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=errors))
-        while None in (codes := [node.poll() for node in nodes]):
-            if any(codes) or time.monotonic() > until:
-                break
-            time.sleep(0.2)
-    finally:
-        for node in nodes:
-            node.kill()
-            node.wait()
-    said, told = ([Path(f"node{rank}.{end}").read_text() for rank in range(2)] for end in ("out", "err"))
-    return [node.returncode for node in nodes], said, told
-
-
 def test_two_nodes_train_and_measure_in_one_folder(config: Path) -> None:
-    assert [said.count("written to") for said in on_two_nodes("fit", "--config", str(config))] == [1, 0]
+    training = ("fit", "--config", str(config))
+    assert [said.count("written to") for said in on_two_nodes(*training, imported=False)] == [1, 0]
     assert versions(Path("runs/tiny")) == ["version_0"]
     content = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 2  # five members in batches of two: 3 images in 2 steps on each node
@@ -234,9 +252,12 @@ class Fails(Callback):
 def test_a_rank_that_fails_at_the_end_is_no_success(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("late.py").write_text(FAILS_ON_THE_SECOND)
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
-    said = on_two("fit", "--config", str(config), "--trainer.callbacks=late.Fails", code=2)
-    assert "LookupError: no such thing (late.py, line 7, in on_fit_end)" in said
-    assert "rank 1 of 2 failed (exit code 2)" in said
+    words = ("fit", "--config", str(config), "--trainer.callbacks=late.Fails")
+    code, _, told = launched(*words)
+    assert code == 2, told[-4000:]
+    assert "Traceback" not in told, told[-4000:]
+    assert "LookupError: no such thing (late.py, line 7, in on_fit_end)" in told
+    assert "rank 1 of 2 failed (exit code 2)" in told
 
 
 KILLED = """
@@ -264,16 +285,11 @@ def test_a_rank_that_is_killed_ends_the_run_within_a_minute(
         words = [command, "--attack", "asma", "--attack.steps=4"]
     Path("sudden.py").write_text(KILLED)
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
-    done = subprocess.run(
-        [sys.executable, "-m", "seg_mia", *words, "--trainer.callbacks=sudden.Killed", *TWO],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    # The command of the training is started anew, that of the attack with everything imported.
+    code, _, told = launched(*words, "--trainer.callbacks=sudden.Killed", imported=command == "test")
     assert time.time() - float(Path("killed").read_text()) < 60
-    assert done.returncode in {2, -9}  # whoever notices first: the connection, or Lightning, which kills all
-    assert "seg_mia: error: a rank has failed, so the run ends: " in done.stderr
+    assert code in {2, -9}  # whoever notices first: the connection, or Lightning, which kills all
+    assert "seg_mia: error: a rank has failed, so the run ends: " in told
 
 
 def test_two_processes_guess_about_every_sample_once(config: Path, trained: Trained) -> None:
