@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from seg_mia.checkpoint import Card, card_of, read
+from seg_mia.checkpoint import Card, card_of, metadata, read
 from seg_mia.errors import InputError, unwritable
 
 CHECKPOINTS = "checkpoints"
@@ -240,13 +240,13 @@ def newest_fitting(
 
 def is_adopted(file: Path) -> bool:
     """Return whether the network of a checkpoint was trained elsewhere."""
-    training = read(file)["seg_mia"].get("training")
+    training = metadata(file).get("training")
     return isinstance(training, dict) and bool(training.get("adopted"))
 
 
 def fitting_shadows(runs: Path, victim: Path) -> list[Path]:
     """Return the newest shadow of a victim's data and split among runs; none if there is none."""
-    card = read(victim)["seg_mia"]
+    card = metadata(victim)
     known = (
         (file, shadow_card)
         for file, shadow_card in _of_role(runs, "shadow")
@@ -287,8 +287,8 @@ def _unpaired(
     )
 
 
-def _named(file: Path | None) -> list[tuple[Path, dict[str, object]]]:
-    return [(file, read(file)["seg_mia"])] if file else []
+def _named(file: Path | None) -> list[tuple[Path, Mapping[str, object]]]:
+    return [(file, metadata(file))] if file else []
 
 
 def _unknown_members(card: Mapping[str, object]) -> bool:
@@ -317,14 +317,14 @@ def _number(card: Mapping[str, object]) -> object:
     return str(split.get("shadow")) if isinstance(split, dict) else None
 
 
-def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, object]]]:
+def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, Mapping[str, object]]]:
     """Yield checkpoints and their unchecked metadata, the newest first."""
     files = sorted(
         runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True
     )
     for file in files:
         try:
-            card = read(file)["seg_mia"]
+            card = metadata(file)
         except InputError:
             continue
         model = card.get("model")

@@ -60,6 +60,30 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
     assert network(torch.rand(1, 3, 188, 188)).shape == (1, 2, 4, 4)
 
 
+def test_metadata_is_read_once_while_its_file_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, loads, load = write(tmp_path / "kept.ckpt", training={"epoch": 1}), list[object](), torch.load
+
+    def counted(*words: Any, **options: Any) -> Any:
+        loads.append(words)
+        return load(*words, **options)
+
+    monkeypatch.setattr(torch, "load", counted)
+    os.utime(file, (1e9, 1e9))
+    first = read_card(file)
+    assert first.training is not None
+    first.training["epoch"] = 7  # which is the caller's
+    assert read_card(file).training == {"epoch": 1}
+    assert len(loads) == 1
+    os.utime(write(tmp_path / "kept.ckpt", training={"epoch": 2}), (1e9, 1e9))  # of the same size and time
+    assert read_card(file).training == {"epoch": 2}
+    write(file, training={"epoch": 3})
+    for _ in range(2):
+        assert read_card(file).training == {"epoch": 3}
+    assert len(loads) == 4  # a file may change again within a tick of the clock
+
+
 @pytest.mark.parametrize(
     "model",
     [

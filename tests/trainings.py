@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from torch.testing import assert_close
 
 from seg_mia.cli import main
 from seg_mia.tasks.segmentation import Segmentation
+from tests.forked import Forked
 
 
 class KilledError(BaseException):
@@ -39,15 +37,13 @@ def killed(words: list[str], monkeypatch: pytest.MonkeyPatch, *, teacher: bool =
 
 def kill_in_mid_epoch(words: list[str], folder: Path, after: int) -> None:
     """Start a training in a process of its own, and kill it a little after it has finished some epochs."""
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the tests' own process: sums depend on it
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seg_mia", *words], stdout=subprocess.DEVNULL, env=one_thread
-    )
+    nowhere = Path(os.devnull)
+    process = Forked(["-m", "seg_mia", *words], output=nowhere, errors=nowhere)
     while len(epochs(folder)) < after:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.02)
     time.sleep(0.25)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
 
 

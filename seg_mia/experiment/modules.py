@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -38,21 +38,30 @@ def parsed_part(plan: Plan, name: str, base: type) -> Parsed | None:
     Raises:
         InputError: arguments that the part's class does not accept.
     """
+    words = _words(plan, name)
+    return _parsed(words, name, base) if words else None
+
+
+def _words(plan: Plan, name: str) -> tuple[str, ...]:
+    """Return one part of a plan's settings as the words of a command line."""
     words = list[str]()
     for setting in plan.settings:
         if not isinstance(setting, Layer):
             words += setting.words if setting.is_below(name) else []
         elif section := setting.content.get(name):
             words.append(f"--config={inline({name: section})}")
-    if not words:
-        return None
+    return tuple(words)
+
+
+def _parsed(words: Sequence[str], name: str, base: type) -> Parsed:
+    """Return the settings of a part, with their parser; raise InputError for those that its class refuses."""
     # A string in a card must not become a class: values without a declared type are never built.
     set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(base, name, required=True)
     with _refusals():
-        return Parsed(parser, parser.parse_args(words))
+        return Parsed(parser, parser.parse_args(list(words)))
 
 
 @contextmanager
@@ -76,6 +85,8 @@ class DataModules:
 
     limit: int | None = None
     _modules: dict[str, SegmentationData] = field(default_factory=dict)
+    _parsed: dict[tuple[str, ...], Parsed] = field(default_factory=dict)
+    """Settings by the words that they were read from: an audit states the same ones many times."""
 
     def of_plan(self, plan: Plan) -> SegmentationData | None:
         """Return the data module of a plan; None if it has none.
@@ -83,12 +94,15 @@ class DataModules:
         Raises InputError for invalid settings.
         """
         import_all(readers)
-        parsed = parsed_part(plan, "data", SegmentationData)
-        if parsed is None:
+        words = _words(plan, "data")
+        if not words:
             return None
-        parsed.parser.add_instantiator(self._built, SegmentationData, subclasses=True)
+        if words not in self._parsed:
+            self._parsed[words] = _parsed(words, "data", SegmentationData)
+            self._parsed[words].parser.add_instantiator(self._built, SegmentationData, subclasses=True)
+        parser, settings = self._parsed[words]
         with _refusals():
-            data: SegmentationData = parsed.parser.instantiate_classes(parsed.settings).data
+            data: SegmentationData = parser.instantiate_classes(settings.clone()).data
         return data
 
     def module(

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files as resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -47,8 +48,12 @@ MARKS = {"average": 0.5, "individuals": 0.01, "recipe": 0.5, "folds": 0.5, "evas
 """Value of an attack without any effect, by question."""
 
 
+@cache
 def environment() -> Environment:
-    """Return the environment of the templates: everything is escaped, and a missing value is an error."""
+    """Return the environment of the templates: everything is escaped, and a missing value is an error.
+
+    It is one for the process: templates are compiled once.
+    """
     made = Environment(
         loader=PackageLoader("seg_mia.report.html", "templates"),
         autoescape=True,
