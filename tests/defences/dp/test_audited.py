@@ -9,7 +9,7 @@ import yaml
 
 from seg_mia.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("common_cache", "undrawn")]
 
 SMALL = {"size": 32, "patients": 700, "slices": 1, "members": 32, "nonmembers": 32, "batch_size": 16}
 NETWORK = {"encoder": "tu-tf_efficientnet_lite0", "depth": 3, "decoder_channels": [32, 16, 8]}
