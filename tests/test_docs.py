@@ -419,7 +419,11 @@ def test_the_tutorial_imports_what_there_is_and_holds_no_outputs() -> None:
     assert not any(cell.get("outputs") for cell in tutorial()["cells"])
 
 
+FEW = "".join(
+    f'"--data.{name}", "{count}", ' for name, count in (("patients", 48), ("members", 24), ("nonmembers", 24))
+)
 SHORTER = {
+    '"--data.size", "64", ': f'"--data.size", "64", {FEW}',
     '"--trainer.max_epochs", "10"': '"--trainer.max_epochs", "2"',
     '"pgd", "--data.limit", "8"': '"pgd", "--data.limit", "2"',
     '"--attack.steps", "60"': '"--attack.steps", "4"',
