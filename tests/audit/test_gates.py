@@ -58,6 +58,7 @@ def test_a_checkpoint_shows_which_it_had(tiny: Path, trained: Trained) -> None:
     assert had("Canaries")
 
 
+@pytest.mark.usefixtures("common_cache")  # the phantom is drawn to see which samples there are
 @pytest.mark.parametrize(
     ("gate", "settings", "telling"),
     [
