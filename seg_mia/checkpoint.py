@@ -26,8 +26,8 @@ SAME = 2**-8
 """Relative tolerance of equal weights: the rounding error of bfloat16, with 8 significant bits."""
 MACHINE = ("cache", "workers", "limit", "near_duplicates")
 """Settings of a data module excluded from checkpoint metadata."""
-TICK = 0.1
-"""Seconds within which two changes of a file may have the same time."""
+TICK = 2.0
+"""Seconds within which two changes of a file may have the same time, or clocks may differ."""
 _UNREADABLE = (
     RuntimeError,
     EOFError,
@@ -146,7 +146,7 @@ def _settled(path: Path) -> tuple[int, ...] | None:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _metadata(path: Path, state: tuple[int, ...]) -> Content:  # noqa: ARG001  # a changed file is another one
     content: Content = read(path)[KEY]
     return content

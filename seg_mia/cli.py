@@ -104,7 +104,7 @@ def _interrupted() -> int:
 
 
 def _dispatch(words: list[str], *, is_process: bool) -> int:
-    if is_process and words[:1] and not words[0].startswith("-"):
+    if is_process and words[:1] and words[0] in {*PLAIN, *EXPERIMENTS}:
         from seg_mia.config.on_demand import defer
 
         defer()
@@ -115,9 +115,9 @@ def _dispatch(words: list[str], *, is_process: bool) -> int:
             print(__version__)
         case [word, *rest] if word in PLAIN:
             return PLAIN[word](rest) or 0
-        case ["fit" | "adopt" | "validate" | "test" | "predict", *rest] if asks(rest):
+        case [word, *rest] if word in EXPERIMENTS and asks(rest):
             _explain(words, is_process=is_process)
-        case ["fit" | "adopt" | "validate" | "test" | "predict", *_]:
+        case [word, *_] if word in EXPERIMENTS:
             _experiment(words)
         case _:
             raise InputError(
@@ -371,6 +371,8 @@ def _tell_of_ended_ranks() -> None:
     logger.setLevel(logging.INFO)
 
 
+EXPERIMENTS = ("fit", "adopt", "validate", "test", "predict")
+"""Commands that Lightning's command line runs."""
 PLAIN: dict[str, Callable[[list[str]], int | None]] = {
     "audit": _audit,
     "fleet": _fleet,

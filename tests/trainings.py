@@ -37,10 +37,10 @@ def killed(words: list[str], monkeypatch: pytest.MonkeyPatch, *, teacher: bool =
 
 def kill_in_mid_epoch(words: list[str], folder: Path, after: int) -> None:
     """Start a training in a process of its own, and kill it a little after it has finished some epochs."""
-    nowhere = Path(os.devnull)
-    process = Forked(["-m", "seg_mia", *words], output=nowhere, errors=nowhere)
+    nowhere, errors = Path(os.devnull), Path("killed.err")
+    process = Forked(["-m", "seg_mia", *words], output=nowhere, errors=errors)
     while len(epochs(folder)) < after:
-        assert process.poll() is None, "the training ended before it could be killed"
+        assert process.poll() is None, errors.read_text()[-4000:]
         time.sleep(0.02)
     time.sleep(0.25)
     process.kill()

@@ -31,7 +31,7 @@ TRAINED = 60
 SHORT = 5
 """Steps of MedIS where every run is followed to its end."""
 ROUNDED = 0.1
-"""Allowed share of runs of MedIS that succeed sooner or later: gradients within rounding of 0 change sign."""
+"""Allowed share of runs of MedIS that succeed a step sooner or later: gradients near 0 change sign."""
 OFF_OVERLAP = 0.01
 """Allowed difference of the mean IoU that MedIS reaches in them, and the least change that counts as one."""
 GRID = (0.3, 0.6, 1.0)
@@ -107,8 +107,8 @@ def medis_pairs(trained: Victim) -> Iterator[Pair]:
 def other_counts(ours: Adversarial, theirs: MedisRuns, *, steps: int) -> float:
     """Return the share of runs whose number of steps to success differs.
 
-    Infinity if less than half of the runs succeed after the first step and before the last one: the others
-    are equally long in both ways.
+    Infinity if one differs by more than a step, or if less than half of the runs succeed after the first step
+    and before the last one: the others are equally long in both ways.
     """
     counts = torch.tensor(list(theirs.counts.values()))
     if ((counts > 0) & (counts < steps)).double().mean() < 0.5:
@@ -118,7 +118,8 @@ def other_counts(ours: Adversarial, theirs: MedisRuns, *, steps: int) -> float:
         torch.where(notes[f"{name}.success"] > 0, notes[f"{name}.steps"], steps + 1).long().cpu()
         for name in theirs.counts
     ]
-    return float((torch.stack(taken) != counts).double().mean())
+    off = (torch.stack(taken) - counts).abs()
+    return torch.inf if (off > 1).any() else float((off > 0).double().mean())
 
 
 def off_overlap(ours: Adversarial, theirs: MedisRuns, *, steps: int) -> float:

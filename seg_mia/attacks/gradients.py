@@ -50,6 +50,9 @@ def watched() -> Iterator[None]:
     token = _WATCH.set(watch)
     try:
         yield
+    except Exception:
+        watch.look()  # what a gradient that is no number has brought about is told as that
+        raise
     finally:
         _WATCH.reset(token)
     watch.look()

@@ -132,6 +132,8 @@ def _begin(
     output = heads_alike(model(x))
     target = state.target[images]
     check_output(output[0], target)
+    if state.truth is not None:
+        check_output(output[0], state.truth[images])
     indices = state.all_of(images)
     state.measure(indices, output[0].detach(), 0)
     going = state.active[indices]

@@ -9,14 +9,6 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from seg_mia.config.spec import unsayable
 
 
-class ConfigParser(LightningArgumentParser):
-    """A parser that saves what it has parsed without checking it once more, half of the time."""
-
-    def save(self, *words: Any, **settings: Any) -> None:
-        """Write settings to a file."""
-        super().save(*words, **settings, skip_validation=True)
-
-
 class ConfigFile(SaveConfigCallback):
     """Write restorable settings; external defaults without a text form are omitted."""
 

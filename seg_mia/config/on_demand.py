@@ -38,15 +38,20 @@ class _OnDemand(ModuleType):
         spec = self.__spec__
         assert spec is not None
         assert spec.loader is not None
+        before = dict(vars(self))
         self.__class__ = ModuleType  # type: ignore[assignment]  # from now on it is what it stands for
         self.__path__ = spec.submodule_search_locations or []
+        sys.modules[self.__name__] = self
         try:
             spec.loader.exec_module(self)
-        except BaseException:  # as of an import that fails: the next one begins anew
+        except BaseException:  # as of an import that fails: the next one begins anew, by name or by attribute
             sys.modules.pop(self.__name__, None)
             parent, _, child = self.__name__.rpartition(".")
             if vars(sys.modules.get(parent, object)).get(child) is self:
                 delattr(sys.modules[parent], child)
+            self.__class__ = _OnDemand  # type: ignore[assignment]
+            vars(self).clear()
+            vars(self).update(before)
             raise
         return getattr(self, name)
 

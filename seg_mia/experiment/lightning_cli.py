@@ -16,7 +16,7 @@ from seg_mia import attacks, data, defences, membership, tasks
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.certify import Certification
 from seg_mia.callbacks.card import check_data
-from seg_mia.callbacks.config_file import ConfigFile, ConfigParser, write_config
+from seg_mia.callbacks.config_file import ConfigFile, write_config
 from seg_mia.callbacks.folder import OneFolder, run_folder
 from seg_mia.callbacks.masks import MaskWriter
 from seg_mia.callbacks.membership_results import write_membership
@@ -108,7 +108,6 @@ class Experiment(RecordedSettings):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=ConfigFile,
-            parser_class=ConfigParser,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},

@@ -75,6 +75,10 @@ def _refusals() -> Iterator[None]:
         raise refusal(error) or error from None
 
 
+MOST = 16
+"""Settings of data modules that are kept as they were read."""
+
+
 @dataclass
 class DataModules:
     """Data modules of one process, keyed by their settings except the subset each run reads.
@@ -86,7 +90,7 @@ class DataModules:
     limit: int | None = None
     _modules: dict[str, SegmentationData] = field(default_factory=dict)
     _parsed: dict[tuple[str, ...], Parsed] = field(default_factory=dict)
-    """Settings by the words that they were read from: an audit states the same ones many times."""
+    """The last settings by the words that they were read from: an audit states the same ones many times."""
 
     def of_plan(self, plan: Plan) -> SegmentationData | None:
         """Return the data module of a plan; None if it has none.
@@ -98,6 +102,8 @@ class DataModules:
         if not words:
             return None
         if words not in self._parsed:
+            if len(self._parsed) == MOST:
+                del self._parsed[next(iter(self._parsed))]
             self._parsed[words] = _parsed(words, "data", SegmentationData)
             self._parsed[words].parser.add_instantiator(self._built, SegmentationData, subclasses=True)
         parser, settings = self._parsed[words]

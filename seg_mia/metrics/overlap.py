@@ -8,7 +8,6 @@ InputError for maps incompatible with each other or with `classes`. Ratios have 
 `checked` maps hold valid classes for certain: no value is read, for which a GPU would wait.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,24 +16,26 @@ from torch import Tensor
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_masks, label_names
 from seg_mia.metrics.labels import IGNORE, check_labels
-from seg_mia.metrics.shapes import per_image
 from seg_mia.metrics.strips import strips
 
 
 def confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     """Return pixel counts, int64 (N, classes, classes): rows are true classes, columns predicted ones."""
     _check(pred, true, classes)
+    return _counted(pred, true, classes)
+
+
+def _counted(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     counts = [_confusion(p, t, classes) for p, t in strips(pred.ndim - 1, pred, true)]
     return torch.stack(counts).sum(dim=0)
 
 
 def _confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    n, cells = pred.shape[0], classes * classes
-    first_cell = per_image(torch.arange(n, device=pred.device), pred) * cells
-    cell = first_cell + true * classes + pred
-    ignored = n * cells
-    cell = cell.masked_fill((true == IGNORE) | (pred == IGNORE), ignored)
-    return torch.bincount(cell.flatten(), minlength=ignored + 1)[:ignored].view(n, classes, classes)
+    """Return pixel counts; `bincount` would read the largest cell first, for which a GPU waits."""
+    cells = classes * classes
+    cell = (true * classes + pred).masked_fill((true == IGNORE) | (pred == IGNORE), cells).flatten(1)
+    counts = torch.zeros(len(pred), cells + 1, dtype=torch.int64, device=pred.device)
+    return counts.scatter_add_(1, cell, torch.ones_like(cell))[:, :cells].view(-1, classes, classes)
 
 
 def iou_per_class(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Tensor:
@@ -105,26 +106,13 @@ class Parts(NamedTuple):
 
 
 def _parts(pred: Tensor, true: Tensor, classes: int, *, checked: bool = False) -> Parts:
-    if not isinstance(classes, LabelSets) and not checked:
-        counts = confusion(pred, true, classes)
-        return Parts(counts.diagonal(dim1=1, dim2=2), counts.sum(dim=2), counts.sum(dim=1))
-    if not checked:
-        _check(pred, true, classes)
-    count = (
-        partial(_label_counts, labels=len(label_names(classes)))
-        if label_names(classes)
-        else partial(_class_counts, classes=classes)
-    )
-    of_strips = [count(p, t) for p, t in strips(pred.ndim - 1, pred, true)]
-    return Parts(*torch.stack(of_strips).sum(dim=0))
-
-
-def _class_counts(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return the pixels of each class in both maps, in the true and in the predicted one, (3, N, classes)."""
-    ignored = (pred == IGNORE) | (true == IGNORE)
-    p, t = (maps.masked_fill(ignored, IGNORE).flatten(1) for maps in (pred, true))
-    counts = [(((p == k) & (t == k)).sum(1), (t == k).sum(1), (p == k).sum(1)) for k in range(classes)]
-    return torch.stack([torch.stack(rows) for rows in counts], dim=2)
+    _check(pred, true, classes, labels=not checked)
+    if isinstance(classes, LabelSets):
+        labels = len(classes.names)
+        of_strips = [_label_counts(p, t, labels) for p, t in strips(pred.ndim - 1, pred, true)]
+        return Parts(*torch.stack(of_strips).sum(dim=0))
+    counts = _counted(pred, true, classes)
+    return Parts(counts.diagonal(dim1=1, dim2=2), counts.sum(dim=2), counts.sum(dim=1))
 
 
 def _label_counts(pred: Tensor, true: Tensor, labels: int) -> Tensor:
@@ -151,7 +139,7 @@ def _mean_or_one(per_class: Tensor, pred: Tensor, true: Tensor) -> Tensor:
     return per_class.nanmean(dim=1).nan_to_num(nan=1.0).masked_fill(uncounted, torch.nan)
 
 
-def _check(pred: Tensor, true: Tensor, classes: int) -> None:
+def _check(pred: Tensor, true: Tensor, classes: int, *, labels: bool = True) -> None:
     if not 2 <= classes <= IGNORE:
         raise InputError(
             f"classes must lie in 2 .. {IGNORE}, background included, got {classes}; a binary mask has 2"
@@ -161,5 +149,5 @@ def _check(pred: Tensor, true: Tensor, classes: int) -> None:
             f"predicted and true maps must have one shape (N, *S), got {tuple(pred.shape)} and "
             f"{tuple(true.shape)}; crop or resize the mask to the network's output"
         )
-    check_labels(pred, classes)
-    check_labels(true, classes)
+    for maps in (pred, true) if labels else ():
+        check_labels(maps, classes)

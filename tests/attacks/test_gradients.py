@@ -43,9 +43,12 @@ def test_an_attack_goes_on_for_so_many_gradients_at_most() -> None:
     assert len(taken) == 2 * EVERY - 1
 
 
-def test_another_error_is_told_as_it_is() -> None:
+def test_another_error_is_told_as_it_is_unless_a_gradient_was_no_number() -> None:
     with pytest.raises(ZeroDivisionError):
+        attack([1.0], [])
+    with pytest.raises(InputError, match="gradient must be finite") as raised:
         attack([torch.nan], [])
+    assert isinstance(raised.value.__context__, ZeroDivisionError)
 
 
 def test_gradients_of_an_attack_within_another_are_its_own() -> None:

@@ -292,6 +292,12 @@ def test_a_network_of_another_size_inside_is_attacked_at_the_size_of_the_image()
     assert_close(change, torch.tensor([2.0, 5.0]).double(), rtol=0, atol=1e-9)
 
 
+def test_a_truth_that_holds_no_class_of_the_network_is_refused() -> None:
+    x = rungs(3, 3)
+    with pytest.raises(InputError, match="masks must hold the network's classes"):
+        medis(Linear(), x, ones(x), truth=7 * ones(x), history=True)
+
+
 def test_a_gradient_that_is_no_number_is_refused() -> None:
     broken = Function(lambda x: 8 * (x - 0.5) + (0 * x).sqrt())
     x = rungs(3, 3)

@@ -152,3 +152,8 @@ def test_a_package_whose_import_fails_is_imported_anew(
     assert "fails_once" not in sys.modules
     with pytest.raises(ImportError, match="a library is missing"):
         import_module("fails_once")
+    with pytest.raises(ImportError, match="a library is missing"):
+        module.value  # noqa: B018  # whoever holds it is told the same
+    (package / "__init__.py").write_text("value = 3  # and no longer")
+    assert module.value == 3
+    assert import_module("fails_once") is module
