@@ -49,7 +49,7 @@ class _OnDemand(ModuleType):
             parent, _, child = self.__name__.rpartition(".")
             if vars(sys.modules.get(parent, object)).get(child) is self:
                 delattr(sys.modules[parent], child)
-            self.__class__ = _OnDemand  # type: ignore[assignment]
+            self.__class__ = _OnDemand
             vars(self).clear()
             vars(self).update(before)
             raise
