@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from seg_mia.config.on_demand import is_importing
 from seg_mia.config.spec import SERVICE, class_paths, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.models.heads import heads
@@ -104,7 +105,7 @@ def watched() -> Iterator[Reads]:
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _watching:
+    if not _watching or is_importing():
         return
     if event in SERVICES:
         for reads in _watching:

@@ -27,6 +27,14 @@ KERNELS = "triton.runtime.jit"
 PLOTS = "torchmetrics.utilities.plot"
 
 
+_RUNNING = list[str]()
+
+
+def is_importing() -> bool:
+    """Return whether a package runs that was deferred: what it reads is not what its user asks for."""
+    return bool(_RUNNING)
+
+
 class _OnDemand(ModuleType):
     """A package whose `__init__` runs when an attribute, or one of its modules, is first requested."""
 
@@ -42,6 +50,7 @@ class _OnDemand(ModuleType):
         self.__class__ = ModuleType  # type: ignore[assignment]  # from now on it is what it stands for
         self.__path__ = spec.submodule_search_locations or []
         sys.modules[self.__name__] = self
+        _RUNNING.append(self.__name__)
         try:
             spec.loader.exec_module(self)
         except BaseException:  # as of an import that fails: the next one begins anew, by name or by attribute
@@ -53,6 +62,8 @@ class _OnDemand(ModuleType):
             vars(self).clear()
             vars(self).update(before)
             raise
+        finally:
+            _RUNNING.remove(self.__name__)
         return getattr(self, name)
 
 

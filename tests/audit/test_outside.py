@@ -13,6 +13,7 @@ from torch import nn
 from seg_mia.audit.outside import outside, watched
 from seg_mia.audit.stage_key import key_of
 from seg_mia.cli import main
+from seg_mia.config import on_demand
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import plan
 from seg_mia.experiment.request import requested
@@ -109,4 +110,25 @@ def test_only_what_is_read_meanwhile_is_noted(tmp_path: Path) -> None:
     (tmp_path / "later").write_text("z")
     (tmp_path / "later").read_text()
     assert reads.files == {str(read)}
+    assert not reads.services
+
+
+def test_what_a_package_reads_that_runs_on_demand_is_not_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "table.txt").write_text("of the package")
+    (tmp_path / "reads_once").mkdir()
+    (tmp_path / "reads_once" / "__init__.py").write_text(
+        f"import subprocess\nwith open({str(tmp_path / 'table.txt')!r}) as file:\n    value = file.read()\n"
+        "subprocess.run(['true'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(on_demand, "PACKAGES", ("reads_once",))
+    on_demand.defer()
+    with watched() as reads:
+        assert sys.modules["reads_once"].value == "of the package"
+        (tmp_path / "asked.txt").write_text("")
+        (tmp_path / "asked.txt").read_text()
+    monkeypatch.delitem(sys.modules, "reads_once")
+    assert {Path(name).name for name in reads.files} == {"asked.txt"}
     assert not reads.services
