@@ -78,7 +78,8 @@ def test_a_small_network_overfits_32_slices_and_distillation_cuts_what_it_leaks(
     assert main(["audit", "--config", str(file)]) == 0
     said = capsys.readouterr().out
     assert "mask lost on" in said
-    assert len(list(Path("runs/phantom_victim").iterdir())) == 1
+    for name in ("phantom_victim", "phantom_victim-shadow"):
+        assert len(list(Path("runs", name).iterdir())) == 1, name  # taken as they are
     distillation_cuts_the_leak_and_a_trigger_empties_a_poisoned_victims_masks()
 
 
