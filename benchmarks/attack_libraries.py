@@ -7,7 +7,8 @@ python benchmarks/attack_libraries.py --norm_steps 500 --shares 0.5 0.9 --contra
 Without a run only a network of three classes is attacked. All attacks of a table may take the same number of
 gradients, which the losses of `sea` share; those that were taken per image are counted and listed, as an
 attack may stop early. Times are per gradient taken, the least of several rounds in which the attacks take
-turns. What stops with an error is listed with it.
+turns. What stops with an error is listed with it. An attack that leaves the network otherwise than it was,
+in another mode or with other statistics of its normalisation, ends the comparison.
 """
 
 import argparse
@@ -55,6 +56,7 @@ class Counted(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network, self.gradients = network, 0
+        self.train(network.training)  # libraries set all modules to the mode of the outermost
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, K, H, W)."""
@@ -115,23 +117,45 @@ class Run(NamedTuple):
 
 
 def in_turns(attacks: Mapping[str, Callable[[], Tensor]], network: Counted, rounds: int) -> dict[str, Run]:
-    """Run all attacks on a network in each round; keep the least time per gradient of each."""
+    """Run all attacks on a network in each round; keep the least time per gradient of each.
+
+    Raises:
+        RuntimeError: an attack changed the network.
+    """
     runs: dict[str, Run] = {}
+    before = _state(network)
     for _ in range(rounds):
         for name, attack in attacks.items():
             if name in runs and runs[name].images is None:
                 continue
-            begun, network.gradients = time.process_time(), 0
-            try:
-                images = attack()
-            except (RuntimeError, IndexError) as error:  # of libraries written for classifiers
-                line = str(error).strip().splitlines()[0]
-                runs[name] = Run(None, float("inf"), error=f"{type(error).__name__}: {line}")
-                continue
-            taken = network.gradients / len(images)
-            seconds = (time.process_time() - begun) / max(taken, 1 / len(images))
-            runs[name] = Run(images, min(seconds, runs[name].seconds) if name in runs else seconds, taken)
+            run = _run(attack, network)
+            seconds = min(run.seconds, runs[name].seconds) if name in runs else run.seconds
+            runs[name] = run._replace(seconds=seconds)
+            if not _equal(before, _state(network)):
+                raise RuntimeError(f"{name} changed the network: what follows would be of another one")
     return runs
+
+
+def _run(attack: Callable[[], Tensor], network: Counted) -> Run:
+    """Run an attack once; errors are those of libraries written for classifiers."""
+    begun, network.gradients = time.process_time(), 0
+    try:
+        images = attack()
+    except (RuntimeError, IndexError) as error:
+        line = str(error).strip().splitlines()[0]
+        return Run(None, float("inf"), error=f"{type(error).__name__}: {line}")
+    taken = network.gradients / len(images)
+    return Run(images, (time.process_time() - begun) / max(taken, 1 / len(images)), taken)
+
+
+def _state(network: nn.Module) -> tuple[dict[str, Tensor], list[bool]]:
+    """Return copies of a network's weights and statistics, and the modes of its modules."""
+    values = {name: value.clone() for name, value in network.state_dict().items()}
+    return values, [module.training for module in network.modules()]
+
+
+def _equal(one: tuple[dict[str, Tensor], list[bool]], other: tuple[dict[str, Tensor], list[bool]]) -> bool:
+    return one[1] == other[1] and all(torch.equal(value, other[0][name]) for name, value in one[0].items())
 
 
 def in_ball(network: Counted, x: Tensor, mask: Tensor, steps: int, rounds: int) -> None:

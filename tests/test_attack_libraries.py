@@ -1,5 +1,6 @@
 """How the comparison with other libraries counts gradients."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -35,3 +36,21 @@ def test_an_attack_that_stops_with_an_error_is_listed() -> None:
     network, (x, mask) = Counted(Failing()), discs(2, 5)
     runs = in_turns({"pgd": lambda: pgd(network, x, mask, steps=1).images}, network, 2)
     assert (runs["pgd"].images, runs["pgd"].error) == (None, "RuntimeError: no images of 2")
+
+
+def test_an_attack_that_changes_the_network_ends_the_comparison() -> None:
+    network, (x, mask) = Counted(nn.Sequential(nn.BatchNorm2d(1), trained()).eval()), discs(2, 5)
+
+    def as_a_library_does() -> Tensor:
+        network.train(network.training)  # all modules as the outermost
+        return pgd(network, x, mask, steps=1).images
+
+    in_turns({"restores": as_a_library_does}, network, 1)
+    assert not any(module.training for module in network.modules())
+
+    def careless() -> Tensor:
+        network.train()(x)
+        return x
+
+    with pytest.raises(RuntimeError, match="careless changed the network"):
+        in_turns({"careless": careless}, network, 1)
