@@ -14,6 +14,7 @@ import torch
 from seg_mia.audit.attacks import built_attack
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.submission import submitted
+from seg_mia.checkpoint import read_card
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file
 from seg_mia.config.options import Option
@@ -30,7 +31,7 @@ from seg_mia.experiment.roles import SHADOW
 from seg_mia.experiment.trained_networks import load_shadow
 from seg_mia.membership.base import Membership
 from seg_mia.results.recipe import RecipeResult
-from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, read_run
+from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file
 
 Pool = Literal["victim", "shadow"]
 ATTACKS = ("mia-global-loss", "mia-calibrated", "mia-rmia", "mia-base", "mia-lira")
@@ -219,6 +220,6 @@ def open_fleet(
     data.setup()
     files = [checkpoint_file(folder, SHADOW) for folder in folders]
     return [
-        load_shadow(Shadow(file, read_run(file, tuple(trust))[1]), data, modules, victim={}, trust=trust)
+        load_shadow(Shadow(file, read_card(file, trust=trust)), data, modules, victim={}, trust=trust)
         for file in files
     ]

@@ -8,6 +8,7 @@ from seg_mia.audit.attacks import PreparedAttack, by_fleet
 from seg_mia.audit.requests import AuditRequests
 from seg_mia.audit.settings import shadow_count
 from seg_mia.audit.steps import AuditStep, shadow_row
+from seg_mia.checkpoint import read_card
 from seg_mia.config.options import Option
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.experiment.modules import DataModules
@@ -21,7 +22,6 @@ from seg_mia.experiment.requirements import (
 )
 from seg_mia.experiment.trained_networks import load_shadow, unseen_of
 from seg_mia.membership.base import Membership
-from seg_mia.runs import read_run
 
 
 def check_numbers(requests: AuditRequests, listed: Sequence[AuditStep], modules: DataModules) -> None:
@@ -85,7 +85,7 @@ class PlannedNetworks:
     def _shadow(self, step: AuditStep, victim: TrainedModel) -> TrainedModel | None:
         source, trust = self.requests.source(step), tuple(self.requests.settings.trust)
         if isinstance(source, Path):
-            known = Shadow(source, read_run(source, trust)[1])
+            known = Shadow(source, read_card(source, trust=trust))
             return load_shadow(known, victim.data, self.modules, victim={}, trust=trust)
         data = self.modules.of_plan(plan(source))
         return None if data is None else planned_model(data, f"shadow {step.shadow}")

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from seg_mia.audit.canaries import FILE as CANARIES
 from seg_mia.audit.stage_key import file_digest, key_of
-from seg_mia.checkpoint import read
+from seg_mia.checkpoint import metadata
 from seg_mia.config.files import Config
 from seg_mia.errors import InputError, unwritable
 from seg_mia.executors.base import device_name
@@ -276,7 +276,7 @@ class StageCache:
         """Return a run's numbers; the checkpoint's if a training was resumed after its last epoch."""
         if experiment.summary or planned.command != "fit":
             return experiment.summary
-        training = read(folder / CHECKPOINTS / LAST)["seg_mia"].get("training") or {}
+        training = metadata(folder / CHECKPOINTS / LAST).get("training") or {}
         return dict(training.get("metrics") or {})
 
     def _own_folder(self, key: str, name: str) -> Path | None:

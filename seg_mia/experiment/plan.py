@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from seg_mia.checkpoint import Card, without_machine
+from seg_mia.checkpoint import Card, read_card, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named
 from seg_mia.config.networks import last_networks
@@ -276,7 +276,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
             f"{file} was exported without its data; name the data, --config NAME or --data CLASS with its "
             "options (--data.root FOLDER ...)"
         )
-    cards = [(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows]
+    cards = [(shadow, read_card(shadow, trust=request.trust)) for shadow in shadows]
     if membership:
         check_shadow_prompts(attack, request, (file, card), cards)
     parts = {"attack": request.attack if command == "test" else None, "release": request.release}

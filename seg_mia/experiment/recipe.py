@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from numpy.typing import NDArray
 
-from seg_mia.checkpoint import drop_optimiser, network_spec
+from seg_mia.checkpoint import drop_optimiser, network_spec, read_card
 from seg_mia.data.altered import COLUMN, UNALTERED
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.predictions import is_reproducible
@@ -33,7 +33,7 @@ from seg_mia.membership.scorers import Levelled
 from seg_mia.membership.signals import ImageDice, ImageLoss, Signal
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import RecipeResult, recipe_result
-from seg_mia.runs import BEST, read_run
+from seg_mia.runs import BEST
 from seg_mia.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
@@ -294,7 +294,7 @@ def keep_signals(
     """
     if not isinstance(task, Segmentation) or not isinstance(data, SegmentationData):
         return
-    _, card = read_run(file, tuple(trust))
+    card = read_card(file, trust=trust)
     side = TrainedModel(lambda: task.network, data, file, network_spec(card), unseen_of(card, data))
     if not is_reproducible(side.built):  # its outputs may change, and are never kept
         return
