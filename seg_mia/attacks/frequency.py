@@ -45,15 +45,14 @@ def frequency(
     """Round an image's frequencies to multiples that mislead the network.
 
     The discrete cosine transform of each block, in grey levels of 8 bits, is divided by a table q of steps,
-    rounded and multiplied by it, as JPEG does. Signed steps on q, from 1 up to `strongest`, maximise the loss
-    less `similarity` times 1 - SSIM. A rounded value r has the gradient of r + (v - r)^3. The change has no
-    bound but that of a frequency, strongest / 2 grey levels.
+    rounded and multiplied by it, as in JPEG. Signed steps on q in [1, strongest] maximise the loss less
+    `similarity` times 1 - SSIM. Rounding v to r has the gradient of r + (v - r)^3.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
         x: images (N, C, *S) in [0, 1].
         target: ground truth masks (N, *s), 255 where ignored.
-        strongest: largest step of a frequency, in grey levels of 8 bits, above 1.
+        strongest: largest step of a frequency, in grey levels of 8 bits, above 1; half of it bounds the change.
         block: side of a block, in pixels; images are continued to whole blocks by their border.
         tables: one table for all blocks and channels of an "image" as published, or one for each "block".
         steps: iterations, at least 1; a table moves by strongest / steps.
