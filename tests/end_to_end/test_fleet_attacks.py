@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from seg_mia.cli import main
 from tests.trained_runs import Trained
@@ -58,6 +60,21 @@ def test_lira_needs_only_its_name(fleet: list[Path], capsys: pytest.CaptureFixtu
     summary = json.loads((fleet[0] / "mia-lira" / "version_0" / "summary.json").read_text())
     assert summary["attacker_knowledge"] == "released probabilities, true mask"
     assert summary["sampling"] == "online"
+
+
+def test_a_reference_is_read_for_its_card_once_and_for_its_weights_once(
+    fleet: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [shadow / "checkpoints" / "last.ckpt" for shadow in fleet[1:]]
+    for file in files:
+        os.utime(file, (0, 0))  # not written just now
+    reads = list[Path]()
+    monkeypatch.setattr(
+        torch, "load", lambda path, real=torch.load, **how: reads.append(path) or real(path, **how)
+    )
+    shadows = [f"--shadow={shadow}" for shadow in fleet[1:]]
+    assert main(["test", "--attack", "mia-lira", "--victim", str(fleet[0]), *shadows]) == 0
+    assert [reads.count(file) for file in files] == [2, 2, 2, 2]
 
 
 def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
