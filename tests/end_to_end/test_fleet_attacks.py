@@ -62,7 +62,7 @@ def test_lira_needs_only_its_name(fleet: list[Path], capsys: pytest.CaptureFixtu
     assert summary["sampling"] == "online"
 
 
-def test_a_reference_is_read_for_its_card_once_and_for_its_weights_once(
+def test_a_second_attack_reads_references_for_their_weights_alone(
     fleet: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [shadow / "checkpoints" / "last.ckpt" for shadow in fleet[1:]]
@@ -72,9 +72,11 @@ def test_a_reference_is_read_for_its_card_once_and_for_its_weights_once(
     monkeypatch.setattr(
         torch, "load", lambda path, real=torch.load, **how: reads.append(path) or real(path, **how)
     )
-    shadows = [f"--shadow={shadow}" for shadow in fleet[1:]]
-    assert main(["test", "--attack", "mia-lira", "--victim", str(fleet[0]), *shadows]) == 0
+    words = ["test", "--victim", str(fleet[0]), *(f"--shadow={shadow}" for shadow in fleet[1:])]
+    assert main([*words, "--attack", "mia-lira"]) == 0
     assert [reads.count(file) for file in files] == [2, 2, 2, 2]
+    assert main([*words, "--attack", "mia-rank"]) == 0
+    assert [reads.count(file) for file in files] == [3, 3, 3, 3]
 
 
 def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
