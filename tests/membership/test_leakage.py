@@ -104,6 +104,20 @@ def dealt(members: int, others: int, permutations: int = 1999) -> NDArray[np.boo
     return labels
 
 
+def test_few_groups_have_the_detectable_auc_of_all_their_deals() -> None:
+    labels = dealt(5, 4, permutations=999)  # of 126 different ones
+    noise = np.random.default_rng(0).normal(size=(1000, 9))
+
+    def rate(area: float) -> float:
+        ranks = stats.rankdata(noise + math.sqrt(2) * stats.norm.ppf(area) * labels[0], axis=1)
+        sums = labels @ ranks.T
+        return float(np.mean((sums >= sums[0]).mean(axis=0) <= 0.05))
+
+    detectable = detectable_auc(labels, level=0.05)
+    assert detectable is not None
+    assert rate(detectable) >= 0.8 > rate(detectable - 0.001)
+
+
 def test_the_detectable_auc_is_found_in_four_worlds_of_five() -> None:
     detectable = detectable_auc(dealt(80, 60), level=0.05)
     assert detectable is not None
