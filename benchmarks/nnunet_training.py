@@ -14,6 +14,7 @@ are 2-D. What a FOLDER has of a former call is kept, so that folds can be traine
 
 import argparse
 import json
+import multiprocessing
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nnunet_tasks import Task, tasks, write_raw
+
+
+def fork() -> None:
+    """Let nnU-Net's processes be forks of this one, which import nothing anew; compute with one thread.
+
+    It asks for new ones, six in a training. A fork must not wait for threads that it does not have.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    context = multiprocessing.get_context
+    setattr(  # noqa: B010  # the assignment is none that types allow
+        multiprocessing, "get_context", lambda method=None: context("fork" if method == "spawn" else method)
+    )
 
 
 def plan(task: Task, preprocessed: Path) -> dict[str, Any]:
@@ -102,6 +117,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--members", type=int, default=0, help="training cases to predict beside the others")
+    parser.add_argument("--fork", action="store_true", help="start no process anew, take one thread")
     options = parser.parse_args()
     if options.task == "liver" and options.liver is None:
         parser.error("--task liver needs --liver FOLDER")
@@ -110,6 +126,8 @@ def main() -> None:
         place.mkdir(parents=True, exist_ok=True)
         os.environ[name] = str(place)
     os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "false"}
+    if options.fork:
+        fork()
     task = tasks(options.liver)[options.task]
     splits = places["nnUNet_preprocessed"] / task.dataset / "splits_final.json"
     if not (places["nnUNet_raw"] / task.dataset).is_dir():
