@@ -15,6 +15,7 @@ out with its reason: attacks on a device without one, bfloat16 on processors tha
 """
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -193,4 +194,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what is imported is no garbage of any run
     sys.exit(main())

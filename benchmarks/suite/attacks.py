@@ -47,7 +47,7 @@ def victim(sizes: Sizes, device: str = "cpu", contrast: float = 1.0) -> Victim:
     count = sizes.images
     data = Phantom(size=sizes.side, patients=4 * (32 + count), slices=1, members=32, nonmembers=count)
     data.setup()
-    model = Smp(encoder="resnet18", channels=1, classes=1).to(device)
+    model = Smp(encoder=sizes.encoder, channels=1, classes=1).to(device)
     optimizer = torch.optim.NAdam(model.parameters(), lr=1e-3)
     images, masks = _samples(data, "members", contrast)
     order = np.random.default_rng(0)

@@ -69,7 +69,8 @@ def figures(sizes: Sizes, repeats: int) -> Iterator[Figure]:
         "SEA, five losses": lambda steps: sea(model, images, targets, steps=steps),
     }
     for name, work in works.items():
-        yield Figure(f"waits in an iteration, {name}, on {sizes.device}", "", [waits(work, sizes.device)])
+        found = waits(work, sizes.device, steps=min(4, sizes.steps))
+        yield Figure(f"waits in an iteration, {name}, on {sizes.device}", "", [found])
     if sizes.device != "cpu":
         yield from fleet.figures(sizes, repeats, accelerator="gpu")
 

@@ -100,7 +100,7 @@ def _members(indices: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _attack(stored: list[SignalSamples], signal: tuple[Signal, int], sizes: Sizes) -> NDArray[np.float64]:
     """Return the scores of a classifier trained on the first samples, of the second ones."""
-    task, optimizer = _classifier(*signal)
+    task, optimizer = _classifier(*signal, sizes.classifier)
     for epoch in range(sizes.classifier_epochs):
         for batch in _batches(stored[0], epoch):
             _step(task, optimizer, batch)
@@ -112,7 +112,7 @@ def _published_attack(
     unasked: list[SignalSamples], queries: Sequence[Query], signal: tuple[Signal, int], sizes: Sizes
 ) -> NDArray[np.float64]:
     """Return the same by queries in each epoch, with the metrics that the published code computes."""
-    task, optimizer = _classifier(*signal, kind=ChannelsFirst)
+    task, optimizer = _classifier(*signal, sizes.classifier, kind=ChannelsFirst)
     scores: list[NDArray[np.float64]] = []
     for epoch in range(sizes.classifier_epochs):
         for batch in _batches(unasked[0], epoch):
@@ -139,10 +139,10 @@ class ChannelsFirst(MembershipTask):
 
 
 def _classifier(
-    signal: Signal, channels: int, kind: type[MembershipTask] = MembershipTask
+    signal: Signal, channels: int, architecture: str, kind: type[MembershipTask] = MembershipTask
 ) -> tuple[MembershipTask, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    settings = Classifier(architecture="resnet18", batch_size=BATCH)
+    settings = Classifier(architecture=architecture, batch_size=BATCH)
     zeros, ones = torch.zeros(channels), torch.ones(channels)
     task = kind(signal, settings, mean=zeros, std=ones, members=0.5)
     return task, torch.optim.NAdam(task.network.parameters(), lr=1e-4)

@@ -11,7 +11,9 @@ class Sizes:
         side: of an image, in pixels.
         images: images of an attack.
         steps: iterations of ASMA and PGD; the cost of one is the same in all.
+        encoder: of the attacked network, and of the trained one.
         training_steps: of the attacked network.
+        classifier: architecture of the membership classifiers.
         samples: training samples of a membership classifier, and as many evaluated ones.
         classifier_epochs: epochs of a membership classifier.
         slices: slices of the cached set of volumes.
@@ -31,7 +33,9 @@ class Sizes:
     side: int = 128
     images: int = 4
     steps: int = 8
+    encoder: str = "resnet18"
     training_steps: int = 60
+    classifier: str = "resnet18"
     samples: int = 24
     classifier_epochs: int = 4
     slices: int = 5000
@@ -52,7 +56,9 @@ QUICK = Sizes(
     side=32,
     images=2,
     steps=2,
+    encoder="tu-test_resnet",
     training_steps=2,
+    classifier="test_resnet",
     samples=6,
     classifier_epochs=1,
     slices=20,

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -21,8 +22,6 @@ from seg_mia.models.heads import predicted
 from seg_mia.models.smp import Smp
 from seg_mia.tasks.segmentation import Segmentation
 
-NETWORK: dict[str, object] = {"encoder": "resnet18", "channels": 1, "classes": 1}
-
 
 def pairs(sizes: Sizes) -> Iterator[Pair]:
     """Yield the pair of a training on the phantom."""
@@ -30,23 +29,25 @@ def pairs(sizes: Sizes) -> Iterator[Pair]:
     data = Phantom(size=sizes.side, patients=4 * count, slices=1, members=count, nonmembers=count)
     data.setup()
     epochs, first = sizes.fit_epochs, sizes.fit_first
+    settings = {"encoder": sizes.encoder, "channels": 1, "classes": 1}
+    ours, baseline = (partial(way, data, settings) for way in (_fit, _loop))
     yield Pair(
         name="fit, further epochs",
-        ours=partial(_fit, data, epochs),
-        baseline=partial(_loop, data, epochs),
+        ours=partial(ours, epochs),
+        baseline=partial(baseline, epochs),
         what="a bare loop: training, Dice of validation and a checkpoint in each epoch",
         target=0.97,
         difference=lambda ours, theirs: abs(ours - theirs) / theirs,
         allowed=1e-5,
-        brief=(partial(_fit, data, first), partial(_loop, data, first)),
+        brief=(partial(ours, first), partial(baseline, first)),
         share=first / (epochs - first),
     )
 
 
-def _fit(data: SegmentationData, epochs: int) -> float:
+def _fit(data: SegmentationData, settings: dict[str, Any], epochs: int) -> float:
     """Train with everything that the command adds: metrics, curves, panels, records, two checkpoints."""
-    task = _seeded()
-    task.hparams["network"] = {"class_path": "seg_mia.models.smp.Smp", "init_args": NETWORK}
+    task = _seeded(settings)
+    task.hparams["network"] = {"class_path": "seg_mia.models.smp.Smp", "init_args": settings}
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             max_epochs=epochs,
@@ -62,8 +63,8 @@ def _fit(data: SegmentationData, epochs: int) -> float:
     return _size(task)
 
 
-def _loop(data: SegmentationData, epochs: int) -> float:
-    task = _seeded()
+def _loop(data: SegmentationData, settings: dict[str, Any], epochs: int) -> float:
+    task = _seeded(settings)
     network, optimizer = task.network, NAdam(task.network.parameters(), lr=1e-3)
     loader, held_out = data.train_dataloader(), data.val_dataloader()
     with tempfile.TemporaryDirectory() as folder:
@@ -82,9 +83,9 @@ def _loop(data: SegmentationData, epochs: int) -> float:
     return _size(task)
 
 
-def _seeded() -> Segmentation:
+def _seeded(settings: dict[str, Any]) -> Segmentation:
     seed_everything(0, verbose=False)
-    return Segmentation(Smp(encoder="resnet18", channels=1, classes=1), lr=1e-3)
+    return Segmentation(Smp(**settings), lr=1e-3)
 
 
 def _size(task: Segmentation) -> float:
