@@ -12,6 +12,7 @@ import os
 import random
 import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +44,13 @@ def serve() -> list[str]:
     return []
 
 
-def begin(words: list[str], folder: str, environment: dict[str, str], streams: tuple[str, str]) -> list[str]:
+def begin(
+    words: list[str], folder: str, environment: dict[str, str], streams: tuple[str, ...], append: bool
+) -> list[str]:
     """Make a fork what `python WORDS` would be in a folder: paths, environment, streams, random numbers."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    opened = [os.open(stream, new, 0o644) for stream in streams]
-    for number, file in enumerate((nothing, *opened)):
+    new = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
+    opened = [os.open(streams[0], os.O_RDONLY), *(os.open(stream, new, 0o644) for stream in streams[1:])]
+    for number, file in enumerate(opened):
         os.dup2(file, number)
         os.close(file)
     os.chdir(folder)
@@ -58,6 +60,9 @@ def begin(words: list[str], folder: str, environment: dict[str, str], streams: t
     named = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [first, *named, *sys.path[1:]]
     importlib.invalidate_caches()
+    sys.modules.pop("sitecustomize", None)
+    with suppress(ImportError):  # as Python does as it starts
+        importlib.import_module("sitecustomize")
     random.seed()
     np.random.seed()  # noqa: NPY002
     return words

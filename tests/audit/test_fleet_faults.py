@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import pytest
 
 from seg_mia.cli import main
-from tests.audit.test_interrupted import KILLER, timeless, versions
+from tests.audit.test_interrupted import KILLER, ends_in, timeless, versions
 from tests.audit.test_side_by_side import epochs, prepare
+from tests.forked import Forked
 
 pytestmark = pytest.mark.slow
 
 NETWORKS = 6
-ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}  # sums, and what is said of the machine, are then the same
 
 
 @pytest.fixture
@@ -48,15 +47,16 @@ def killed(place: Path, recipe: Path, *modes: str) -> list[int]:
     """Train a fleet in a folder of its own, ended as each mode says; return how each ended."""
     place.mkdir(exist_ok=True)
     fleet = ["fleet", "--config", str(recipe), "--count", str(NETWORKS), "--attacks", "mia-calibrated"]
-    words = [sys.executable, str(KILLER), ",".join(modes), *fleet, "--workers", "1", "--threads", "1"]
-    environment = ONE_CORE | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        words, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=1800
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")]
-    assert lines, done.stderr[-3000:]
-    ends: list[int] = json.loads(lines[-1].removeprefix("ENDS "))
-    return ends
+    words = [str(KILLER), ",".join(modes), *fleet, "--workers", "1", "--threads", "1"]
+    begun(words, place).wait(timeout=1800)
+    return ends_in(place / "fork.out")
+
+
+def begun(words: list[str], place: Path) -> Forked:
+    """Begin a program in a folder; its streams are fork.out and fork.err there."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    output, errors = place / "fork.out", place / "fork.err"
+    return Forked(words, folder=place, output=output, errors=errors, environment=environment)
 
 
 def told(place: Path) -> tuple[Any, list[tuple[int, int]]]:
@@ -110,14 +110,7 @@ def test_an_audit_with_a_fleet_survives_its_worker_and_its_driver(
     (tmp_path / "epochs").unlink()
     (tmp_path / "driver").touch()
     (tmp_path / "driver_killed").mkdir()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "seg_mia", *words],
-        cwd=tmp_path / "driver_killed",
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == -9
+    assert begun(["-m", "seg_mia", *words], tmp_path / "driver_killed").wait() == -9
     assert outcome("driver_killed") == alone
     again = epochs(tmp_path)
     assert set(again) == set(trained)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from seg_mia.cli import main
 from tests.audit.test_interrupted import timeless, versions
+from tests.forked import ForkedWorker
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +51,7 @@ BLANK = """
 from matplotlib.figure import Figure
 
 Figure.draw = lambda *_: None
+Figure.get_tightbbox = lambda figure, *_, **__: figure.bbox_inches
 """
 """Python imports `sitecustomize` as it starts: all processes leave figures blank, which no test looks at."""
 
@@ -59,6 +62,9 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sitecustomize.py").write_text(BLANK)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "fragile", raising=False)
+    # Workers of this process begin with everything imported; those of a driver that is a command do not.
+    patched = SimpleNamespace(Popen=ForkedWorker, PIPE=subprocess.PIPE)
+    monkeypatch.setattr("seg_mia.executors.local.subprocess", patched)
 
 
 @pytest.fixture
