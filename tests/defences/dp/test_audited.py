@@ -15,6 +15,7 @@ SMALL = {"size": 32, "patients": 700, "slices": 1, "members": 32, "nonmembers": 
 NETWORK = {"encoder": "tu-tf_efficientnet_lite0", "depth": 3, "decoder_channels": [32, 16, 8]}
 COMMAND = [
     *("fit", "--config", "phantom_victim", "--trainer.max_epochs=25", "--model.lr=1e-2"),
+    "--trainer.check_val_every_n_epoch=25",
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     *(f"--data.{name}={value}" for name, value in SMALL.items()),
     *(f"--model.network.init_args.{name}={value}" for name, value in NETWORK.items()),
