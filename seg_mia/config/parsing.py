@@ -1,11 +1,12 @@
-"""Parser support: available classes, and plain values of parsed settings."""
+"""Parser support: available classes, parsing of a command, and plain values of parsed settings."""
 
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 
 def import_all(*packages: ModuleType) -> None:
@@ -13,6 +14,27 @@ def import_all(*packages: ModuleType) -> None:
     for package in packages:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
+
+
+def parsed_once(parser: ArgumentParser, of_command: ArgumentParser, words: Sequence[str]) -> Namespace:
+    """Parse a command and its options by the command's own parser.
+
+    The parser of all commands calls it, and then checks each value once more, and each option of a class
+    again. It alone prints settings.
+
+    Args:
+        parser: parser of all commands.
+        of_command: the command's own.
+        words: the command, then its options.
+
+    Raises:
+        argparse.ArgumentError: invalid options.
+    """
+    command, *options = words
+    if any(option.partition("=")[0] == "--print_config" for option in options):
+        parser.parse_args(words)  # ends the process
+    parsed = of_command.parse_args(options)
+    return Namespace(config=None, subcommand=command, **{command: parsed})  # type: ignore[no-untyped-call]
 
 
 def plain_settings(part: Any) -> Any:

@@ -26,7 +26,7 @@ from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_weights
 from seg_mia.config.composition import defence_count
 from seg_mia.config.messages import one_line
-from seg_mia.config.parsing import import_all, plain_settings
+from seg_mia.config.parsing import import_all, parsed_once, plain_settings
 from seg_mia.config.spec import check_classes, class_paths
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel
@@ -161,7 +161,7 @@ class Experiment(RecordedSettings):
             "a class in the settings has unreadable arguments", "name a class that declares plain arguments"
         ):
             try:
-                self.config = parser.parse_args(self.plan.args)
+                self.config = parsed_once(parser, self._parser(self.plan.command), self.plan.args)
             except argparse.ArgumentError as error:
                 defences = defence_count(self.plan.settings)
                 raise InputError(one_line(str(error), self._known, defences=defences)) from None
