@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,10 +69,13 @@ def test_a_second_attack_reads_references_for_their_weights_alone(
     files = [shadow / "checkpoints" / "last.ckpt" for shadow in fleet[1:]]
     for file in files:
         os.utime(file, (0, 0))  # not written just now
-    reads = list[Path]()
-    monkeypatch.setattr(
-        torch, "load", lambda path, real=torch.load, **how: reads.append(path) or real(path, **how)
-    )
+    reads, load = list[Path](), torch.load
+
+    def counted(path: Path, **how: Any) -> Any:
+        reads.append(path)
+        return load(path, **how)
+
+    monkeypatch.setattr(torch, "load", counted)
     words = ["test", "--victim", str(fleet[0]), *(f"--shadow={shadow}" for shadow in fleet[1:])]
     assert main([*words, "--attack", "mia-lira"]) == 0
     assert [reads.count(file) for file in files] == [2, 2, 2, 2]
