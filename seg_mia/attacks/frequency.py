@@ -52,7 +52,7 @@ def frequency(
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
         x: images (N, C, *S) in [0, 1].
         target: ground truth masks (N, *s), 255 where ignored.
-        strongest: largest step of a frequency, in grey levels of 8 bits, above 1; it changes by half of it.
+        strongest: largest step of a frequency, in grey levels of 8 bits, above 1; a change is at most half.
         block: side of a block, in pixels; images are continued to whole blocks by their border.
         tables: one table for all blocks and channels of an "image" as published, or one for each "block".
         steps: iterations, at least 1; a table moves by strongest / steps.

@@ -22,10 +22,8 @@ init_args:
 
 
 @pytest.fixture
-def fleet(tiny: Path, folder: Callable[..., Path], trained: Trained) -> list[Path]:
+def fleet(spares: None, tiny: Path, trained: Trained) -> list[Path]:  # noqa: ARG001
     """A victim, and two pairs of shadows that share its members and non-members."""
-    folder(count=24)
-    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
     victim = trained(tiny)
     shared = ["--data.role=shadow", "--data.shadow_pool=victim"]
     words = [[*shared, f"--data.shadow={number}", f"--seed_everything={number + 1}"] for number in range(4)]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from seg_mia.experiment.attack_classes import is_membership
 from seg_mia.experiment.plan import plan
 from seg_mia.experiment.request import requested
 from tests.trained_runs import Trained
+
+pytestmark = pytest.mark.usefixtures("spares")
 
 MANY = ["mia-lira", "mia-quantile"]
 """Attacks by several shadows or many non-members, see test_fleet_attacks.py."""
@@ -46,15 +47,7 @@ def figures(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def tiny(tiny: Path, folder: Callable[..., Path]) -> Path:
-    """The tiny config with enough samples to keep some out."""
-    folder(count=24)
-    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
-    return tiny
-
-
-@pytest.fixture
-def victim(tiny: Path, trained: Trained) -> Path:
+def victim(spares: None, tiny: Path, trained: Trained) -> Path:  # noqa: ARG001
     return trained(tiny)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,7 @@ import yaml
 from seg_mia.cli import main
 from tests.trained_runs import Trained
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-@pytest.fixture
-def tiny(tiny: Path, folder: Callable[..., Path]) -> Path:
-    """The tiny config with enough samples to keep some out."""
-    folder(count=24)
-    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
-    return tiny
+pytestmark = pytest.mark.usefixtures("spares")
 
 
 @pytest.fixture

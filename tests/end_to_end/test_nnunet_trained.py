@@ -20,18 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.peers("nnunetv2")]
 def train(name: str, folder: Path) -> Task:
     """Let nnU-Net train one fold of a task below a folder."""
     script = str(ROOT / "benchmarks" / "nnunet_training.py")
-    words = [
-        sys.executable,
-        "-W",
-        "ignore",
-        script,
-        str(folder),
-        "--task",
-        name,
-        "--iterations",
-        "15",
-        "--fork",
-    ]
+    words = [sys.executable, "-W", "ignore", script, str(folder)]
+    words += ["--task", name, "--iterations", "15", "--fork"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, check=False, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-2000:]
