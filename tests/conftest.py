@@ -149,14 +149,32 @@ data:
     return file
 
 
+@pytest.fixture(autouse=True)
+def brief_checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a check of gradients take a step and two queries, but in tests that ask for `thorough_checks`.
+
+    By its default it takes 71 gradients and 50 queries an image, most of the time of an attack of few steps.
+    """
+    if "thorough_checks" not in request.fixturenames:
+        monkeypatch.setattr("seg_mia.attacks.sanity.STEPS", 1)
+        monkeypatch.setattr("seg_mia.attacks.sanity.QUERIES", 2)
+
+
+@pytest.fixture
+def thorough_checks() -> None:
+    """Have checks of gradients take the steps that they always take: for tests of what they find."""
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave figures blank, for tests that look at no picture: drawing takes a third of an attack's time.
 
-    They are not laid out either, which takes as long as the rest of an audit whose stages are cached.
+    They are not laid out either, which takes as long as the rest of an audit whose stages are cached, and small.
     """
     monkeypatch.setattr(Figure, "draw", lambda *_: None)
     monkeypatch.setattr(Figure, "get_tightbbox", lambda figure, *_, **__: figure.bbox_inches)
+    for resolution in ("charts.png.DPI", "pictures._DPI"):
+        monkeypatch.setattr(f"seg_mia.results.{resolution}", 10)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """A check of gradients: silent for a network that can be followed, and not for those that hide them."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from seg_mia.attacks.sanity import sanity_check
 from seg_mia.results.sanity import signs_of_masking
 from tests.attacks.networks import discs, trained
+
+pytestmark = pytest.mark.usefixtures("thorough_checks")
 
 
 class Flat(nn.Module):
