@@ -169,7 +169,7 @@ def thorough_checks() -> None:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave figures blank, for tests that look at no picture: drawing takes a third of an attack's time.
 
-    They are not laid out either, which takes as long as the rest of an audit whose stages are cached, and small.
+    They are small, and not laid out, which takes as long as the rest of an audit whose stages are cached.
     """
     monkeypatch.setattr(Figure, "draw", lambda *_: None)
     monkeypatch.setattr(Figure, "get_tightbbox", lambda figure, *_, **__: figure.bbox_inches)

@@ -73,6 +73,7 @@ def audit(
     folder: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     undrawn: None,  # noqa: ARG001
+    thorough_checks: None,  # noqa: ARG001  # other processes take all steps, too
 ) -> Path:
     """Two seeds, two attacks of one name: much that could be numbered in another order."""
     prepare(tmp_path, monkeypatch)

@@ -186,6 +186,6 @@ def test_a_network_that_was_trained_elsewhere(capsys: pytest.CaptureFixture[str]
     state = torch.load(checkpoint_file("runs/my_victim/version_0"), weights_only=True)["state_dict"]
     for name, value in network.state_dict().items():
         assert torch.equal(state[f"network.{name}"], value), name
-    run("test", "--attack", "robustness-curve", more=["--data.subset=all"])
+    run("test", "--attack", "robustness-curve", more=["--data.subset=all", "--attack.steps=3"])
     folder = Path("runs/my_victim/version_0/robustness-curve/version_0")
     assert len((folder / "per_image.csv").read_text().splitlines()) > 2 * 8

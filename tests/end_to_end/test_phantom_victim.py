@@ -13,7 +13,7 @@ import yaml
 from seg_mia.cli import main
 from seg_mia.config.files import find_config, read_yaml
 
-pytestmark = [pytest.mark.slow(200), pytest.mark.usefixtures("all_cores", "drawn")]
+pytestmark = [pytest.mark.slow(200), pytest.mark.usefixtures("all_cores", "drawn", "thorough_checks")]
 
 QUICK = {
     "data.size": 48,
