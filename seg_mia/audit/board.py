@@ -90,10 +90,10 @@ def show_audit(
                 writer.add_scalar(tag, value, victim.row)
     for result in recipes:
         with SummaryWriter(str(board / _tag(f"{result.row}_{result.defence}_recipe"))) as writer:
-            measured = {"auc": result.auc.value, "tpr": result.tpr_at_1.value}
-            for name, rate in measured.items():
-                if rate is not None:
-                    writer.add_scalar(f"recipe/{name}/{_tag(result.label)}", rate, result.row)
+            measured = {"auc": result.auc, "tpr": result.tpr_at_1}
+            for name, measure in measured.items():
+                if measure.value is not None and measure.resolvable:
+                    writer.add_scalar(f"recipe/{name}/{_tag(result.label)}", measure.value, result.row)
 
 
 def _layout(

@@ -37,6 +37,11 @@ def interval(measure: Measure) -> str:
     return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
+def resolved(rate: Measure) -> str:
+    """Return a rate with its 95 % interval, or that the decisions or the scores cannot resolve it."""
+    return interval(rate) if rate.resolvable else "not resolvable"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number of things, "1 network" or "2 networks"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -96,6 +96,14 @@ def test_two_numbers_of_an_attack_share_the_error(p_value: float, low: float, wo
     assert verdict(weak(auc=Measure(0.85, low, 0.9), p_value=p_value)).word == word
 
 
+@pytest.mark.parametrize(("resolution", "word"), [(0.0, "Strong leak"), (1 / 16, "Weak leak")])
+def test_a_rate_that_is_not_resolvable_makes_no_leak_a_strong_one(resolution: float, word: str) -> None:
+    found = recipe(resolution=resolution)
+    assert found.tpr_at_1.low is not None
+    assert found.tpr_at_1.low > 0.1
+    assert verdict(weak(auc=Measure(0.85, 0.69, 0.9), p_value=0.024, rates=found.rates)).word == word
+
+
 def test_patients_alone_are_a_leak_and_attacks_share_the_error() -> None:
     one = with_risk(weak(p_value=0.5), p_value=0.02, significant=1)
     assert verdict(one).word == "Weak leak"

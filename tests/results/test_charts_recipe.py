@@ -83,6 +83,16 @@ def test_networks_are_drawn_by_doubling() -> None:
     assert f"2 networks AUC {curve[0].auc.value:.3f}" in drawing.title
 
 
+def test_rates_that_cannot_be_resolved_are_not_drawn() -> None:
+    shares = recipe(name="mia-rank", resolution=1 / 16)  # of 16 networks without a sample
+    drawing = network_drawing([recipe(), shares])
+    upper, lower = drawing.figure.axes[1], drawing.figure.axes[0]
+    assert len(lines(upper)) == 2
+    assert len(lines(lower)) == 1
+    assert drawing.title.count("TPR not resolvable") == len(shares.curve)
+    assert recipe_roc_drawing([recipe(), shares]).title.count("TPR not resolvable") == 1
+
+
 def test_each_figure_is_saved_in_both_formats() -> None:
     results = two_attacks()
     for drawing in (recipe_roc_drawing(results), survival_drawing(results[0]), network_drawing(results)):

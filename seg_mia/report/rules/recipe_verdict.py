@@ -48,7 +48,8 @@ def strength(result: RecipeResult, attacks: int) -> Strength:
     """Return the strength of an attack as evidence of leakage, given the number of attacks on the recipe."""
     if adjusted(result, attacks) > LEVEL:
         return 0
-    low, rate = result.auc.low or 0.0, result.tpr_at_1.low or 0.0
+    low, found = result.auc.low or 0.0, result.tpr_at_1
+    rate = found.low or 0.0 if found.resolvable else 0.0
     return 2 if low >= STRONG_AUC or rate >= STRONG_TPR else 1
 
 

@@ -24,7 +24,7 @@ from seg_mia.results.charts.drawing import (
 )
 from seg_mia.results.charts.membership import lowest_rate, percents, roc_axes, staircase
 from seg_mia.results.recipe import RecipeResult
-from seg_mia.results.tables import counted, interval
+from seg_mia.results.tables import counted, interval, resolved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def recipe_roc_drawing(results: Sequence[RecipeResult]) -> Drawing:
         for number, result in enumerate(results)
     ]
     words = "; ".join(
-        f"{result.label}: AUC {interval(result.auc)}, TPR {interval(result.tpr_at_1)} at FPR 1 %"
+        f"{result.label}: AUC {interval(result.auc)}, TPR {resolved(result.tpr_at_1)} at FPR 1 %"
         for result in results
     )
     caption = (
@@ -120,9 +120,7 @@ def network_drawing(results: Sequence[RecipeResult]) -> Drawing:
             _series(lower, at, [point.tpr for point in result.curve], number)
         lows = [ends(point.auc)[1] for result in curves for point in result.curve]
         upper.set(ylabel="AUC", ylim=(min(0.45, *lows) - 0.02, 1.0))
-        tops = [
-            ends(point.tpr)[2] for result in curves for point in result.curve if point.tpr.value is not None
-        ]
+        tops = [ends(point.tpr)[2] for result in curves for point in result.curve if _shown(point.tpr)]
         lower.set(
             ylabel="TPR at 1 % FPR",
             ylim=(0, min(1.0, 1.1 * max([0.05, *tops]))),
@@ -139,23 +137,26 @@ def network_drawing(results: Sequence[RecipeResult]) -> Drawing:
     words = "; ".join(
         f"{result.label}: "
         + ", ".join(
-            f"{counted(point.references, 'network')} AUC {interval(point.auc)}, TPR {interval(point.tpr)}"
+            f"{counted(point.references, 'network')} AUC {interval(point.auc)}, TPR {resolved(point.tpr)}"
             for point in result.curve
         )
         for result in curves
     )
     caption = (
         "The same attack by an attacker with fewer networks. Bars: 95 % intervals. Dotted: guessing. A curve "
-        "that still rises at its right end is not the strongest attack there is."
+        "that still rises at its right end is not the strongest attack there is. Unresolved rates "
+        "are left out."
     )
     return Drawing(figure, f"AUC and TPR over the number of networks. {words}", keys, caption)
 
 
+def _shown(measure: Measure) -> bool:
+    return measure.value is not None and measure.resolvable
+
+
 def _series(axes: "Axes", at: Sequence[float], measures: Sequence[Measure], number: int) -> None:
     """Draw one attack: points joined by lines, with intervals."""
-    points = [
-        (x, *ends(measure)) for x, measure in zip(at, measures, strict=True) if measure.value is not None
-    ]
+    points = [(x, *ends(measure)) for x, measure in zip(at, measures, strict=True) if _shown(measure)]
     if not points:
         return
     shade = colour(number)
