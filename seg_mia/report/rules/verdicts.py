@@ -46,8 +46,8 @@ RULES = {
         "Each network of a fleet is in turn the victim, the others are the attacker's. Every attack has two "
         "p-values: of its AUC over all decisions, by patient, and of all patients' own AUCs. A leak is "
         f"claimed where one of them is at most {LEVEL:g} after Bonferroni for all attacks. Strong: the "
-        f"interval of that attack's AUC begins at {STRONG_AUC} or above, or that of its TPR at 1 % FPR, if it "
-        f"is resolvable, at {STRONG_TPR} or above. Weak: neither does. Void: the networks hardly "
+        f"interval of that attack's AUC begins at {STRONG_AUC} or above, or that of its TPR at 1 % FPR, if "
+        f"it is resolvable, at {STRONG_TPR} or above. Weak: neither does. Void: the networks hardly "
         f"segment, mean Dice below {LEAST_DICE} on members. It judges any network trained this way, not the "
         "victim."
     ),
