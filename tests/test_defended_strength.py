@@ -243,6 +243,7 @@ def test_the_losses_of_the_ensemble_are_shown_where_they_are_kept(tmp_path: Path
     assert shown() == [], "results of earlier versions"
 
 
+@pytest.mark.usefixtures("thorough_checks")
 def test_gradients_are_checked_once_and_said(tmp_path: Path) -> None:
     from benchmarks.defended_strength import Results, in_balls, table
 

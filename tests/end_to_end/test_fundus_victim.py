@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from seg_mia.cli import main
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_unpadded_network_of_the_paper_from_fit_to_panel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for part in ("image_samples", "mask_samples"):
