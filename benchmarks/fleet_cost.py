@@ -63,11 +63,12 @@ def finished(words: Sequence[str]) -> tuple[float, int, int]:
 
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process has begun, and theirs."""
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    except OSError:
-        return []
-    children = [int(child) for child in found]
+    children = list[int]()
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):  # of each thread that has begun any
+        try:
+            children += [int(child) for child in file.read_text(encoding="ascii").split()]
+        except OSError:  # it has ended
+            continue
     return [*children, *(later for child in children for later in descendants(child))]
 
 
