@@ -64,11 +64,11 @@ def finished(words: Sequence[str]) -> tuple[float, int, int]:
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process has begun, and theirs."""
     children = list[int]()
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):  # of each thread that has begun any
-        try:
+    try:
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):  # of each thread that has begun any
             children += [int(child) for child in file.read_text(encoding="ascii").split()]
-        except OSError:  # it has ended
-            continue
+    except OSError:  # a thread, or the process, has ended
+        pass
     return [*children, *(later for child in children for later in descendants(child))]
 
 
