@@ -29,6 +29,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.plan import Plan, plan
 from seg_mia.experiment.prompts import imported_classes
 from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.requirements import check_defences
 from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.experiment.weightless import answers_only, configured_network
 from seg_mia.membership.base import Membership
@@ -162,7 +163,8 @@ class AuditRunner:
         queried = any(shows_shadows(a) and not by_fleet(a, self.settings) for a in attacks)
         for step in listed:
             if step.kind == "network" and step.shadow == 0:
-                self.cache.modules.of_plan(plan(self.requests_of.network(step, self.cache.modules)))
+                planned = plan(self.requests_of.network(step, self.cache.modules))
+                self._check_defences(step, planned, self.cache.modules.of_plan(planned))
             source = self.requests_of.source(step) if step.kind in {"victim", "shadow"} else None
             if source is not None and step.kind == "victim":
                 self._check_gradients(source)
@@ -209,9 +211,19 @@ class AuditRunner:
                 data.prepare_data()
                 check_members(data, step.title)
             _check_half(step, data)
+        self._check_defences(step, planned, data)
         for attack in attacks:
             options = (option for option in attack.options if option.is_below("data"))
             self.cache.modules.of_plan(replace(planned, settings=(*planned.settings, *options)))
+
+    def _check_defences(self, step: AuditStep, planned: Plan, data: SegmentationData | None) -> None:
+        """Raise InputError, before any training, for defences that the data of a training does not permit."""
+        if data is None or planned.adopts:
+            return
+        try:
+            check_defences(planned, data)
+        except InputError as error:
+            raise InputError(f"{step.title}: {error}") from None
 
     def _check_members_known(self, step: AuditStep, file: Path) -> None:
         """Raise InputError, before any training, for an external shadow with unknown members."""

@@ -134,6 +134,14 @@ def check_together(defences: Sequence[Defence]) -> None:
             raise InputError(f"{names} are incompatible: {reason}; leave one out")
 
 
+def check_data(defences: Sequence[Defence], data: SegmentationData) -> None:
+    """Let defences add training samples; raise InputError if the data, after setup, does not permit one."""
+    for defence in defences:
+        defence.enter(data)
+    for defence in defences:
+        defence.check(data)
+
+
 def traits_of(defence: Defence) -> dict[Trait, str]:
     """Return the declared traits of a defence and those implied by its hooks."""
     traits = dict(defence.traits)

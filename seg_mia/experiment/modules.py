@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from lightning.pytorch import LightningModule
 
 from seg_mia import data as readers
+from seg_mia import defences, tasks
 from seg_mia.config.files import inline
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.config.options import Layer
@@ -40,6 +42,28 @@ def parsed_part(plan: Plan, name: str, base: type) -> Parsed | None:
     """
     words = _words(plan, name)
     return _parsed(words, name, base) if words else None
+
+
+def model_argument(plan: Plan, name: str, declared: Any) -> Any:
+    """Return one argument of a plan's model, built without the others; None if it is not set.
+
+    Args:
+        plan: configs and options.
+        name: name of the argument, such as `network`.
+        declared: its type.
+
+    Raises:
+        InputError: settings that a class does not accept.
+    """
+    import_all(defences, tasks)
+    parsed = parsed_part(plan, "model", LightningModule)
+    settings = None if parsed is None else parsed.settings["model"].get("init_args", {}).get(name)
+    if settings is None:
+        return None
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{name}", type=declared)
+    with _refusals():
+        return parser.instantiate_classes(parser.parse_object({name: settings}))[name]
 
 
 def _words(plan: Plan, name: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Numbers of samples, patients, shadows and classes that attacks require, known before any training."""
+"""What attacks and defences require of data, shadows and classes, known before any training."""
 
 import re
 from collections.abc import Sequence
@@ -14,8 +14,11 @@ from seg_mia.data.base import SegmentationData, Subset
 from seg_mia.data.halves import patient_halves
 from seg_mia.data.splits import hold_out
 from seg_mia.data.trained_model import TrainedModel
+from seg_mia.defences.base import Defence, check_data, check_together
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import seen_by
+from seg_mia.experiment.modules import model_argument
+from seg_mia.experiment.plan import Plan
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
 from seg_mia.runs import FLEET, FleetRecord, run_of
@@ -35,6 +38,19 @@ def planned_model(data: SegmentationData, name: str) -> TrainedModel:
     data.prepare_data()
     data.splits = data.split()
     return TrainedModel(_untrained, data, Path(name))
+
+
+def check_defences(planned: Plan, data: SegmentationData) -> None:
+    """Raise InputError if a planned training's data does not permit its defences.
+
+    Args:
+        planned: the training.
+        data: of the training, for this alone: a defence may add samples to it.
+    """
+    defences = model_argument(planned, "defences", list[Defence])
+    if defences:
+        check_together(defences)
+        check_data(defences, planned_model(data, "").data)
 
 
 def _untrained() -> nn.Module:

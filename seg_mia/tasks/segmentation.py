@@ -19,6 +19,7 @@ from seg_mia.defences.base import (
     Defence,
     DPGuaranteeContent,
     GradientComputer,
+    check_data,
     check_together,
     wrapped,
     wrapped_spec,
@@ -155,10 +156,7 @@ class Segmentation(LightningModule):
 
     def check(self, data: SegmentationData) -> None:
         """Let defences modify the training samples; raise InputError if the data does not allow one."""
-        for defence in self.defences:
-            defence.enter(data)
-        for defence in self.defences:
-            defence.check(data)
+        check_data(self.defences, data)
         self._check_loss(data)
 
     def _check_loss(self, data: SegmentationData) -> None:

@@ -212,6 +212,20 @@ def test_mappings_of_classes_stay_mappings() -> None:
             "got data.shadow_pool victim; leave it out",
         ),
         ({"shadow": "phantom_victim", "data": {"sizze": 3}}, "sizze"),
+        (
+            {
+                "shadow": "phantom_victim",
+                "defences": [
+                    "none",
+                    VictimRow(config="phantom_dp", options={"model.defences.population": 4}, name="private"),
+                ],
+            },
+            "victim phantom_dp, seed 0: batch_size must be at most the declared population of 4 images",
+        ),
+        (
+            {"shadow": "phantom_victim", "data": {"reference": 0}, "defences": ["distilled"]},
+            "victim phantom_victim, distilled, seed 0: the victim's half has no reference images",
+        ),
         ({"shadow": "phantom_victim", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),
         ({"shadow": "phantom_victim", "fail_on": ["pgd.dice_adversarial<0.6"]}, "matches nothing"),
         ({"shadow": "phantom_victim", "fail_on": ["mia.auc[crop]>0.6"]}, "victims are none"),
