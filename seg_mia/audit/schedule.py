@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
+from seg_mia.attacks.base import Perturbation
 from seg_mia.audit.progress import Progress, name_of
 from seg_mia.audit.runner import AuditRunner
 from seg_mia.audit.stage_cache import Stage, StageResult
@@ -20,10 +21,10 @@ TRAININGS = {"victim", "shadow", "network", "preparation"}
 class Schedule:
     """Hands the stages of all steps to an executor, each when its inputs have ended.
 
-    The order is the same whatever ends first: all trainings, then validations and attacks in the order of the
-    steps. Folders are numbered in this order and results collected in that of the steps, so that an audit's
-    content depends neither on the executor nor on the number of workers. After an error, stages that have not
-    begun are cancelled and running ones are ended; the next run resumes them.
+    The order is that of `order`, whatever ends first. Folders are numbered in it, results collected in that
+    of the steps, so that an audit's content depends neither on the executor nor on the number of workers.
+    After an error, stages that have not begun are cancelled and running ones are ended; the next run
+    resumes them.
 
     Args:
         runner: states the runs of each step and collects their results.
@@ -92,6 +93,20 @@ class Schedule:
 
 
 def order(steps: Sequence[AuditStep], workers: int) -> list[tuple[int, AuditStep]]:
-    """Return steps and their numbers in the order of their begin: with several workers trainings first."""
+    """Return steps and their numbers in the order of their begin.
+
+    With several workers trainings begin first, and changes of images before the other attacks on a victim:
+    they take longest, and membership attacks one after the other share a network's answers.
+    """
     numbered = list(enumerate(steps))
-    return numbered if workers == 1 else sorted(numbered, key=lambda item: item[1].kind not in TRAININGS)
+    return numbered if workers == 1 else sorted(numbered, key=lambda item: _place(item[1]))
+
+
+def _place(step: AuditStep) -> tuple[int, ...]:
+    """Return the place of a step among others; steps of one place stay in their order."""
+    if step.kind in TRAININGS:
+        return (0,)
+    if step.kind == "utility":
+        return 1, step.round, step.row, 0
+    is_change = step.attack is not None and isinstance(step.attack.instance, Perturbation)
+    return 1, step.round, step.row, 1 if is_change else 2

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from seg_mia.audit.canaries import FILE as CANARIES
-from seg_mia.audit.stage_key import file_digest, key_of
+from seg_mia.audit.stage_key import key_of
 from seg_mia.checkpoint import metadata
 from seg_mia.config.files import Config
 from seg_mia.errors import InputError, unwritable
@@ -29,6 +29,7 @@ from seg_mia.experiment.plan import Plan, plan
 from seg_mia.experiment.request import RunRequest
 from seg_mia.results.base import Result
 from seg_mia.results.files import write_json
+from seg_mia.results.identity import sha256_of
 from seg_mia.runs import CHECKPOINTS, LAST, MARK, new_version, unbegun
 
 FOLDER = ".stages"
@@ -354,7 +355,7 @@ def _say(line: str) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {name: file_digest(folder / name) for name in RESULTS if (folder / name).is_file()}
+    return {name: sha256_of(folder / name) for name in RESULTS if (folder / name).is_file()}
 
 
 def _parsed(file: Path) -> StageRecord | None:

@@ -13,21 +13,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningModule
 from torch import nn
 
 import seg_mia
-from seg_mia import defences, tasks
 from seg_mia.atomic import written_whole
 from seg_mia.audit.outside import foreign, outside
 from seg_mia.checkpoint import load_victim, network_spec, read_card
 from seg_mia.config.files import is_inline, read_yaml
 from seg_mia.config.options import Layer, Option, Setting
-from seg_mia.config.parsing import import_all
 from seg_mia.config.spec import class_paths
 from seg_mia.data.cache import default_folder
-from seg_mia.experiment.modules import DataModules, parsed_part
+from seg_mia.data.digests import content_digest
+from seg_mia.experiment.modules import DataModules, model_argument
 from seg_mia.experiment.plan import Plan
 from seg_mia.models.nnunet.folder import PLANS, nnunet_files
 from seg_mia.models.style_autoencoder import EXPORT
@@ -68,7 +65,7 @@ def key_of(plan: Plan, modules: DataModules, device: str = "cpu") -> str:
         plan.request.control,
         [_reference(plan), plan.request.agreement],
         [_digested(setting) for setting in plan.settings if not _is_immaterial(setting)],
-        [file_digest(file) for file in checkpoints if file],
+        [content_digest(file).hex() for file in checkpoints if file],
         "" if data is None else data.fingerprint,
         [_source(path) for path in trusted],
         [outside(paths, build, data) for paths, build in _networks(plan)],
@@ -175,7 +172,7 @@ def _with_files(value: object, *, trusted: bool, name: str = "") -> object:
     if isinstance(value, list):
         return [_with_files(item, trusted=trusted, name=name) for item in value]
     if name in NETWORKS and trusted and isinstance(value, str) and Path(value).is_dir():
-        return [file_digest(file) for file in surrogate_files(value)]
+        return [content_digest(file).hex() for file in surrogate_files(value)]
     if isinstance(value, str) and trusted and 0 < len(value) < 4096:
         return _on_disk(Path(value), folders=name in FOLDERS)
     return value
@@ -185,7 +182,7 @@ def _on_disk(path: Path, *, folders: bool) -> object:
     """Return the digest of a file or a folder; of a run, that of its weights."""
     try:
         if path.is_file():
-            return file_digest(path)
+            return content_digest(path).hex()
         if folders and path.is_dir():
             last = path / CHECKPOINTS / LAST
             folder = path / EXPORT if (path / EXPORT).is_dir() else path
@@ -193,16 +190,10 @@ def _on_disk(path: Path, *, folders: bool) -> object:
                 files = nnunet_files(path)
             else:
                 files = [last] if last.is_file() and folder == path else sorted(folder.rglob("*"))
-            return [[file.name, file_digest(file)] for file in files if file.is_file()]
+            return [[file.name, content_digest(file).hex()] for file in files if file.is_file()]
     except (OSError, ValueError):
         pass
     return str(path)
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _foreign_classes(plan: Plan) -> list[str]:
@@ -231,7 +222,7 @@ def _source(path: str) -> object:
         return path
     folder = Path(spec.origin).parent
     files = sorted(folder.rglob("*.py") if spec.submodule_search_locations else folder.glob("*.py"))
-    return [path, [[str(file.relative_to(folder)), file_digest(file)] for file in files]]
+    return [path, [[str(file.relative_to(folder)), content_digest(file).hex()] for file in files]]
 
 
 def _networks(plan: Plan) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]:
@@ -254,12 +245,7 @@ def _networks(plan: Plan) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]
 
 def _untrained(plan: Plan) -> nn.Module:
     """Return the network that a plan trains or adopts, without weights and defences."""
-    import_all(defences, tasks)
-    parsed = parsed_part(plan, "model", LightningModule)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "network", required=True)
-    spec = None if parsed is None else parsed.settings["model"]["init_args"]["network"]
-    network: nn.Module = parser.instantiate_classes(parser.parse_object({"network": spec})).network
+    network: nn.Module = model_argument(plan, "network", nn.Module)
     return network
 
 

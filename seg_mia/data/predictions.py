@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -66,7 +67,7 @@ class SignalSamples(SignalMaps):
         data: after setup.
         indices: of the samples in the data set, (n,).
         members: membership of each sample, (n,).
-        logits: cached logits, (m, K, h, w).
+        logits: cached logits, (m, K, h, w), or a function that returns those of one sample by its row.
         rows: row of each sample in `logits`, (n,); the first n if not given.
     """
 
@@ -75,7 +76,7 @@ class SignalSamples(SignalMaps):
         data: SegmentationData,
         indices: NDArray[np.int64],
         members: NDArray[np.bool_],
-        logits: NDArray[np.float16],
+        logits: NDArray[np.float16] | Callable[[int], NDArray[np.float16]],
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.data, self.indices, self.members, self.logits = data, indices, members, logits
@@ -88,7 +89,8 @@ class SignalSamples(SignalMaps):
         """Return the sample at (epoch, position)."""
         position = draw[1]
         image, mask, index = self.samples[draw]
-        logits = torch.from_numpy(np.array(self.logits[self.rows[position]]))
+        row = int(self.rows[position])
+        logits = torch.from_numpy(np.array(self.logits(row) if callable(self.logits) else self.logits[row]))
         return SignalBatch(logits, image, mask, torch.tensor(bool(self.members[position])), index)
 
     def part(self, positions: NDArray[np.int64]) -> Self:
@@ -124,14 +126,14 @@ def predictions(
         device: device of the network.
 
     Raises:
-        InputError: an output is not finite.
+        InputError: an output is not finite, or of other classes than the data's.
     """
     if not is_reproducible(built):
-        return _ask(network, data, indices, device)
+        return asked(network, data, indices, device)
     stored = folder / f"{cache_name(checkpoint, data, indices, built)}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged: ask
         return _read(stored, len(indices))
-    answers = _ask(network, data, indices, device)
+    answers = asked(network, data, indices, device)
     with written_whole(stored) as file:
         np.save(file, answers, allow_pickle=False)
     return _read(stored, len(indices))
@@ -190,16 +192,18 @@ def _read(file: Path, count: int) -> NDArray[np.float16]:
 
 
 @torch.no_grad()
-def _ask(
+def asked(
     network: nn.Module, data: SegmentationData, indices: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float16]:
+    """Return the network's logits on samples, as `predictions` does, always computed."""
     network.to(device).eval()
-    samples, size = data.dataset(indices), data.batch_size
+    samples, size = data.dataset(indices), data.query_batch
     answers = []
     for start in tqdm(range(0, len(indices), size), desc="querying the network", leave=False, disable=None):
         batch = [samples[0, row] for row in range(start, min(start + size, len(indices)))]
         images, masks = (torch.stack([sample[part] for sample in batch]).to(device) for part in (0, 1))
         with prompts_from(masks):
             logits = finite_logits(network, images, data.source.ids[int(indices[start])])
+        check_classes(logits.shape[1], data)
         answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())
     return np.concatenate(answers)

@@ -4,11 +4,12 @@ Signals are computed in float64 from float32 logits; half precision would turn c
 which low false positive rates depend. Only the numbers are stored, never logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from warnings import catch_warnings
 
 import numpy as np
@@ -23,6 +24,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.predictions import cache_name, check_classes, finite_logits, is_reproducible
 from seg_mia.data.samples import Samples
 from seg_mia.data.trained_model import TrainedModel
+from seg_mia.errors import InputError
 from seg_mia.membership.signals import Signal, checked
 from seg_mia.models.prompts import prompts_from
 from seg_mia.runs import run_of
@@ -43,6 +45,7 @@ def signal_values(
     device: torch.device,
     *,
     augment: Augmentation = "none",
+    beside: Sequence[Signal] = (),
 ) -> list[Values]:
     """Return each signal of a network on samples, (n,) or (n, numbers), computed unless cached.
 
@@ -58,23 +61,57 @@ def signal_values(
         indices: of the samples in the data set, (n,).
         device: device of the queries.
         augment: augmentation of the attacked network's training.
+        beside: further signals to cache where the network is asked anyway, and gives what they need.
 
     Raises:
         InputError: an output or a signal that is not finite.
     """
-    mirrored = mirrored_axes(augment, axes=data.cached.masks.ndim - 1)
-    axes = [mirrored if signal.mirrors else ((),) for signal in signals]
-    files = [_file(side, signal, turns, data, indices) for signal, turns in zip(signals, axes, strict=True)]
-    values = [read_signal(file, len(indices)) for file in files]
-    missing = [number for number, known in enumerate(values) if known is None]
+    axes = mirrored_axes(augment, axes=data.cached.masks.ndim - 1)
+
+    def wanted(signal: Signal) -> _Wanted:
+        turns = axes if signal.mirrors else ((),)
+        return _Wanted(signal, turns, _file(side, signal, turns, data, indices), [])
+
+    columns = [wanted(signal) for signal in signals]
+    values = [read_signal(column.file, len(indices)) for column in columns]
+    missing = [column for column, known in zip(columns, values, strict=True) if known is None]
     if missing:
-        computed = _computed(side, [(signals[i], axes[i]) for i in missing], data, indices, device)
-        for number, value in zip(missing, computed, strict=True):
-            values[number] = value
-            if (file := files[number]) is not None:
-                with written_whole(file) as stream:
-                    np.save(stream, value, allow_pickle=False)
+        given = {turn for column in missing for turn in column.turns}
+        further = [
+            column
+            for column in map(wanted, beside)
+            if column.file is not None
+            and given.issuperset(column.turns)
+            and column.file not in {other.file for other in columns}
+            and read_signal(column.file, len(indices)) is None
+        ]
+        computed = iter(_computed(side, missing, further, data, indices, device))
+        values = [next(computed) if known is None else known for known in values]
     return [value for value in values if value is not None]
+
+
+class _Wanted(NamedTuple):
+    """A signal to compute: over which mirror images, for which cache file, and its values of each batch."""
+
+    signal: Signal
+    turns: Sequence[tuple[int, ...]]
+    file: Path | None
+    parts: list[torch.Tensor]
+
+    def add(
+        self, logits: Mapping[tuple[int, ...], torch.Tensor], image: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        """Add the values of a batch: means over the mirror images."""
+        values = [self.signal(logits[turn], image, mask).double().cpu() for turn in self.turns]
+        self.parts.append(torch.stack(values).mean(dim=0))
+
+    def stored(self) -> Values:
+        """Return the values of all samples, and store them; raise InputError if they are not finite."""
+        values: Values = checked(torch.cat(self.parts), type(self.signal).__name__).numpy()
+        if self.file is not None:
+            with written_whole(self.file) as stream:
+                np.save(stream, values, allow_pickle=False)
+        return values
 
 
 def _file(
@@ -121,26 +158,37 @@ def read_signal(file: Path | None, count: int) -> Values | None:
 @torch.no_grad()
 def _computed(
     side: TrainedModel,
-    wanted: Sequence[tuple[Signal, Sequence[tuple[int, ...]]]],
+    wanted: Sequence[_Wanted],
+    further: Sequence[_Wanted],
     data: SegmentationData,
     indices: NDArray[np.int64],
     device: torch.device,
 ) -> list[Values]:
+    """Return the wanted signals; of further ones, store those that the outputs permit."""
     network = side.network.to(device).eval()
     samples, size = data.dataset(indices), data.query_batch
-    turns = max((axes for _, axes in wanted), key=len)
-    parts: list[list[torch.Tensor]] = [[] for _ in wanted]
+    turns = max((column.turns for column in wanted), key=len)
     for start in tqdm(range(0, len(indices), size), desc="signals", leave=False, disable=None):
         image, mask = _batch(samples, range(start, min(start + size, len(indices))), device)
         name = data.source.ids[int(indices[start])]
         logits = {axes: _mirrored_logits(network, image, mask, axes, name) for axes in turns}
         check_classes(logits[()].shape[1], data)
-        for (signal, axes), part in zip(wanted, parts, strict=True):
-            part.append(_mean_signal(signal, [logits[turn] for turn in axes], image, mask))
-    return [
-        checked(torch.cat(part), type(signal).__name__).numpy()
-        for (signal, _), part in zip(wanted, parts, strict=True)
-    ]
+        for column in wanted:
+            column.add(logits, image, mask)
+        further = [column for column in further if _permitted(partial(column.add, logits, image, mask))]
+    values = [column.stored() for column in wanted]
+    for column in further:
+        _permitted(column.stored)
+    return values
+
+
+def _permitted(compute: Callable[[], object]) -> bool:
+    """Return whether a computation that nobody asked for was possible."""
+    try:
+        compute()
+    except InputError:
+        return False
+    return True
 
 
 def _mirrored_logits(
@@ -155,11 +203,3 @@ def _batch(samples: Samples, rows: Sequence[int], device: torch.device) -> tuple
     drawn = [samples[0, row] for row in rows]
     image, mask = (torch.stack([getattr(sample, name) for sample in drawn]) for name in ("image", "mask"))
     return image.to(device), mask.to(device)
-
-
-def _mean_signal(
-    signal: Signal, logits: Sequence[torch.Tensor], image: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
-    """Return the mean of a signal over queries, float64 (N, ...)."""
-    values = [signal(output, image, mask).double().cpu() for output in logits]
-    return torch.stack(values).mean(dim=0)

@@ -3,21 +3,23 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal, assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from seg_mia.data.augment import Augmentation
-from seg_mia.data.predictions import FOLDER, SignalSamples, check_classes, predictions
+from seg_mia.data.predictions import FOLDER, SignalSamples, asked, predictions
 from seg_mia.data.samples import spread
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.experiment.classifier import signal_loader
 from seg_mia.membership.answers import Answers
 from seg_mia.membership.features import sample_statistics
-from seg_mia.membership.signals import Signal
+from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
+from seg_mia.membership.label_signals import of_classes
+from seg_mia.membership.signals import ImageEntropy, ImageLoss, Signal
 from seg_mia.runs import run_of
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,17 @@ log = logging.getLogger(__name__)
 LEAST_POPULATION: Final = 20
 MOST_POPULATION: Final = 1000
 """Samples of a population: ten times one over the lowest false positive rate that they resolve."""
+COMMON: Final = (ImageLoss(), ImageEntropy(), LogCrossEntropy(), CrossEntropy(), Confidences())
+"""Numeric signals of common attacks: whichever is needed first, the others are computed with it."""
+Query = Literal["all", "shown", "none"]
+"""Samples on which a network is asked for its whole output: all, each when a picture shows it, or none."""
+
+
+def query_of(signal: Signal) -> Query:
+    """Return on which samples an attack by a signal needs the whole output of the attacked network."""
+    if not signal.queries_victim:
+        return "none"
+    return "all" if signal.maps else "shown"
 
 
 def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
@@ -39,42 +52,58 @@ def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
 
 
 def side_samples(
-    side: TrainedModel, asked: TrainedModel, device: torch.device, *, query: bool, limited: bool = False
+    side: TrainedModel, network: TrainedModel, device: torch.device, *, query: Query, limited: bool = False
 ) -> SignalSamples:
-    """Return a side's members and non-members, with a network's outputs on them if `query`."""
+    """Return a side's members and non-members, with a network's outputs on them.
+
+    Args:
+        side: whose samples.
+        network: the queried network.
+        device: device of the queries.
+        query: on which of them.
+        limited: whether to heed the limit of the data.
+    """
     data = side.data
     parts = [side.judged(part, limited=limited) for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
-    if not query:
-        unasked = np.zeros((len(indices), data.source.classes, 1, 1), np.float16)
-        return SignalSamples(data, indices, members, unasked)
-    answers = predictions(
-        asked.network,
-        data,
-        indices,
-        built=asked.built,
-        checkpoint=asked.file,
-        folder=run_of(asked.file) / FOLDER,
-        device=device,
-    )
-    return SignalSamples(data, indices, members, answers)
+    match query:
+        case "all":
+            answers = predictions(
+                network.network,
+                data,
+                indices,
+                built=network.built,
+                checkpoint=network.file,
+                folder=run_of(network.file) / FOLDER,
+                device=device,
+            )
+            return SignalSamples(data, indices, members, answers)
+        case "shown":
+            return SignalSamples(
+                data, indices, members, lambda row: asked(network.network, data, indices[[row]], device)[0]
+            )
+        case "none":
+            unasked = np.zeros((len(indices), data.source.classes, 1, 1), np.float16)
+            return SignalSamples(data, indices, members, unasked)
+        case _:
+            assert_never(query)
 
 
 def nonmember_answers(
-    signal: Signal, asked: TrainedModel, shadow: TrainedModel, device: torch.device
+    signal: Signal, network: TrainedModel, shadow: TrainedModel, device: torch.device
 ) -> Answers:
     """Return a network's signals and features on samples of the shadow's half that it was not trained on."""
-    samples = side_samples(shadow, asked, device, query=False)
-    unseen = np.flatnonzero(~seen_by(asked)[samples.indices])
+    samples = side_samples(shadow, network, device, query="none")
+    unseen = np.flatnonzero(~seen_by(network)[samples.indices])
     known = samples.part(unseen)
-    answers = answers_of(signal, asked, known, device, augment=asked.data.augment, features=True)
+    answers = answers_of(signal, network, known, device, augment=network.data.augment, features=True)
     return replace(answers, members=np.zeros(len(unseen), dtype=np.bool_))
 
 
 def answers_of(
     signal: Signal,
-    asked: TrainedModel,
+    network: TrainedModel,
     samples: SignalSamples,
     device: torch.device,
     *,
@@ -85,7 +114,7 @@ def answers_of(
 
     Args:
         signal: the attacker's view.
-        asked: the queried network.
+        network: the queried network.
         samples: samples with the network's outputs if the signal is a map.
         device: device of the computation.
         augment: augmentation of the attacked network's training.
@@ -95,11 +124,12 @@ def answers_of(
         InputError: a network with other classes than the data, a signal that is not finite.
     """
     source = samples.data.source
-    if signal.maps:
-        check_classes(samples.logits.shape[1], samples.data)
-        numbers = None
-    else:
-        (numbers,) = signal_values(asked, [signal], samples.data, samples.indices, device, augment=augment)
+    numbers = None
+    if not signal.maps:
+        beside = [of_classes(other, source.classes) for other in COMMON]
+        (numbers,) = signal_values(
+            network, [signal], samples.data, samples.indices, device, augment=augment, beside=beside
+        )
     return Answers(
         ids=np.array([source.ids[i] for i in samples.indices]),
         groups=samples.groups,
@@ -112,7 +142,7 @@ def answers_of(
 
 def own_answers(signal: Signal, shadow: TrainedModel, device: torch.device) -> Answers:
     """Return a shadow's signals on its own members and non-members; arguments as in `fleet_answers`."""
-    samples = side_samples(shadow, shadow, device, query=signal.maps and signal.queries_victim)
+    samples = side_samples(shadow, shadow, device, query="all" if query_of(signal) == "all" else "none")
     return answers_of(signal, shadow, samples, device, augment=shadow.data.augment)
 
 

@@ -23,7 +23,7 @@ from seg_mia.callbacks.membership_results import write_membership
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import load_weights
+from seg_mia.checkpoint import load_weights, read
 from seg_mia.config.composition import defence_count
 from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, parsed_once, plain_settings
@@ -379,7 +379,6 @@ class Experiment(RecordedSettings):
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
         """Load the victim's weights, after checking that the data is the victim's."""
         assert self.plan.card is not None
-        assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
             raise InputError(
@@ -389,7 +388,7 @@ class Experiment(RecordedSettings):
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
-        load_weights(model.network, self.plan.content, self.plan.checkpoint)
+        load_weights(model.network, read(self.plan.checkpoint), self.plan.checkpoint)
         if self.release is not None:
             model.network = wrapped(model.network, [self.release])
         return model

@@ -22,6 +22,7 @@ from seg_mia.experiment.answers import (
     own_answers,
     population_answers,
     population_of,
+    query_of,
     seen_by,
     side_samples,
 )
@@ -80,7 +81,7 @@ def infer(
     log_left_out(victim, shadows)
     used, shadows = shadows, others
     signal = of_classes(attack.signal, victim.data.source.classes)
-    judged = side_samples(victim, queried, device, query=signal.queries_victim, limited=True)
+    judged = side_samples(victim, queried, device, query=query_of(signal), limited=True)
     features = attack.scorer.by_nonmembers or attack.scorer.by_features
     judge = answers_of(signal, queried, judged, device, augment=victim.data.augment, features=features)
     if attack.scorer.by_nonmembers:

@@ -34,7 +34,6 @@ from seg_mia.runs import (
     is_adopted,
     newest,
     newest_fitting,
-    read_run,
     results_of,
     run_of,
     shadow_files,
@@ -80,7 +79,6 @@ class Plan:
         folder: parent folder of this run's `version_N`.
         version: name of the version, if it already exists.
         checkpoint: the file to resume from, or the victim.
-        content: the victim's checkpoint, read safely.
         card: the victim's metadata, checked.
         shadows: shadow models of a membership attack.
         infers: whether it is a membership attack.
@@ -92,7 +90,6 @@ class Plan:
     folder: Path
     version: str | None = None
     checkpoint: Path | None = None
-    content: Config | None = None
     card: Card | None = None
     shadows: tuple[Shadow, ...] = ()
     infers: bool = False
@@ -269,7 +266,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
             raise InputError(f"--{option} applies only to membership attacks, not to {name}; leave it out")
     needs = scorer_needs(attack, request.options) if membership else None
     file, shadows = _files(request, needs)
-    content, card = read_run(file, request.trust)
+    card = read_card(file, trust=request.trust)
     check_window(card, layers, request.options)
     if card.data is None and not layers and not any(o.flag.startswith("--data") for o in request.options):
         raise InputError(
@@ -289,7 +286,6 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
         (_of_card(card, file), *chosen, *layers, *request.options),
         results_of(file, Path(request.runs or "runs")) / folder,
         checkpoint=file,
-        content=content,
         card=card,
         shadows=tuple(Shadow(shadow, shadow_card) for shadow, shadow_card in cards),
         infers=membership,

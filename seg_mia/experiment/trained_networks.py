@@ -160,7 +160,8 @@ def initial_of(
 
 def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[TrainedModel]:
     """Return the sides of a plan's shadows; `data` is the victim's, after setup."""
-    victim, trust = plan.content or {}, plan.request.trust
+    assert plan.checkpoint is not None
+    victim, trust = read(plan.checkpoint), plan.request.trust
     return [load_shadow(shadow, data, modules, victim=victim, trust=trust) for shadow in plan.shadows]
 
 
