@@ -14,6 +14,8 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import FORMAT, KEY, load_victim, read, read_card
 from seg_mia.cli import main
 from seg_mia.errors import InputError
+from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import RunRequest
 
 NETWORK = {
     "class_path": "seg_mia.models.unpadded_unet.UnpaddedUNet",
@@ -75,6 +77,8 @@ def test_metadata_is_read_once_while_its_file_stays_as_it_is(
     assert first.training is not None
     first.training["epoch"] = 7  # which is the caller's
     assert read_card(file).training == {"epoch": 1}
+    for attack in ("asma", "medis"):
+        assert plan(RunRequest("test", victim=str(file), attack=attack)).card == read_card(file)
     assert len(loads) == 1
     os.utime(write(tmp_path / "kept.ckpt", training={"epoch": 2}), (1e9, 1e9))  # of the same size and time
     assert read_card(file).training == {"epoch": 2}

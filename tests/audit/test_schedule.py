@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from seg_mia.audit.attacks import checked
 from seg_mia.audit.progress import Progress
 from seg_mia.audit.schedule import Schedule, order
+from seg_mia.audit.settings import AttackEntry
 from seg_mia.audit.stage_cache import Stage, StageResult
 from seg_mia.audit.steps import AuditStep, Kind
 from seg_mia.errors import InputError
@@ -145,3 +147,26 @@ def test_the_first_error_cancels_all_others(
 def test_with_one_worker_the_order_is_that_of_the_steps() -> None:
     assert [number for number, _ in order(STEPS, 1)] == [0, 1, 2, 3, 4, 5]
     assert [number for number, _ in order(STEPS, 3)] == [0, 1, 5, 2, 3, 4]
+
+
+def test_with_more_workers_changes_of_images_begin_before_other_attacks_on_a_victim() -> None:
+    attacks = {name: checked(AttackEntry(name), {}, {}) for name in ("mia-global-loss", "mia-type1", "asma")}
+    listed = [
+        AuditStep(kind, 0, row, f"{name} {row}", attacks.get(name))
+        for row in range(2)
+        for kind, name in (
+            ("victim", "victim"),
+            ("utility", "utility"),
+            ("attack", "mia-global-loss"),
+            ("attack", "asma"),
+            ("attack", "mia-type1"),
+            ("recipe", "recipe"),
+        )
+    ]
+    assert [step.title for _, step in order(listed, 2)] == [
+        "victim 0",
+        "victim 1",
+        *("utility 0", "asma 0", "mia-global-loss 0", "mia-type1 0", "recipe 0"),
+        *("utility 1", "asma 1", "mia-global-loss 1", "mia-type1 1", "recipe 1"),
+    ]
+    assert [step for _, step in order(listed, 1)] == listed

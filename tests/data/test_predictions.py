@@ -117,5 +117,14 @@ def test_a_part_keeps_each_samples_answer_and_group(data: Folder, ask: Callable[
         for one, other in zip(part[0, here], whole[0, there], strict=True):
             assert_close(one, other)
         assert part.groups[here] == whole.groups[there]
+    asked: list[int] = []
+
+    def answer(row: int) -> np.ndarray:
+        asked.append(row)
+        return np.array(whole.logits[row])  # type: ignore[index]  # an array here
+
+    some = SignalSamples(data, indices, whole.members, answer).part(np.array([5, 1]))
+    assert_close(some[0, 0].logits, whole[0, 5].logits)
+    assert asked == [5]
     again = part.part(np.array([1]))
     assert_close(again[0, 0].logits, whole[0, 1].logits)

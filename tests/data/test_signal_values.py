@@ -12,7 +12,7 @@ from seg_mia.data.sets.folder import Folder
 from seg_mia.data.signal_values import FOLDER, signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.membership.fleet.confidences import CrossEntropy, LogCrossEntropy
-from seg_mia.membership.signals import ImageLoss
+from seg_mia.membership.signals import ImageEntropy, ImageLoss
 
 CPU = torch.device("cpu")
 
@@ -92,6 +92,29 @@ def test_what_is_known_is_not_asked_again(side: TrainedModel, network: Slanted) 
         file.write_bytes(b"damaged")
     assert asked(ImageLoss()) == 6
     assert asked(ImageLoss()) == 0
+
+
+def test_signals_of_other_attacks_are_computed_beside(side: TrainedModel, network: Slanted) -> None:
+    indices = side.data.indices("all")
+
+    class Broken(ImageLoss):
+        def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+            return torch.full((len(logits),), torch.nan)
+
+    others = [ImageEntropy(), LogCrossEntropy(), Broken(), ImageLoss()]
+    (loss,) = signal_values(side, [ImageLoss()], side.data, indices, CPU, augment="flip", beside=others)
+    assert network.asked == 6
+    assert len(list((side.file.parent.parent / FOLDER).iterdir())) == 2  # loss and entropy
+    (entropy,) = signal_values(side, [ImageEntropy()], side.data, indices, CPU)
+    assert network.asked == 6
+    image, mask = batch(side)
+    np.testing.assert_allclose(loss, ImageLoss()(network(image), image, mask).double().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(entropy, ImageEntropy()(network(image), image, mask).numpy(), rtol=1e-12)
+    before = network.asked
+    signal_values(side, [ImageLoss()], side.data, indices, CPU, beside=[CrossEntropy()])
+    assert network.asked == before  # nothing is asked for what nobody needs
+    signal_values(side, [LogCrossEntropy()], side.data, indices, CPU, augment="flip")
+    assert network.asked == before + 4 * 6  # over four mirror images, which the loss had not
 
 
 def test_a_network_from_elsewhere_is_asked_each_time(side: TrainedModel, network: Slanted) -> None:
