@@ -12,6 +12,7 @@ from seg_mia.audit.steps import AuditStep
 from seg_mia.audit.submission import submitted
 from seg_mia.executors.base import Executor
 from seg_mia.experiment.request import RunRequest
+from seg_mia.membership.base import Membership
 
 TRAININGS = {"victim", "shadow", "network", "preparation"}
 """Kinds of steps that need no other."""
@@ -95,8 +96,8 @@ class Schedule:
 def order(steps: Sequence[AuditStep], workers: int) -> list[tuple[int, AuditStep]]:
     """Return steps and their numbers in the order of their begin.
 
-    With several workers trainings begin first, and changes of images before the other attacks on a victim:
-    they take longest, and membership attacks one after the other share a network's answers.
+    With several workers trainings begin first, and of attacks on a victim the long ones: changes of images,
+    then classifiers. Short ones at the end keep all workers busy.
     """
     numbered = list(enumerate(steps))
     return numbered if workers == 1 else sorted(numbered, key=lambda item: _place(item[1]))
@@ -108,5 +109,8 @@ def _place(step: AuditStep) -> tuple[int, ...]:
         return (0,)
     if step.kind == "utility":
         return 1, step.round, step.row, 0
-    is_change = step.attack is not None and isinstance(step.attack.instance, Perturbation)
-    return 1, step.round, step.row, 1 if is_change else 2
+    attack = None if step.attack is None else step.attack.instance
+    if isinstance(attack, Perturbation):
+        return 1, step.round, step.row, 1
+    learns = isinstance(attack, Membership) and attack.scorer.training is not None
+    return 1, step.round, step.row, 2 if learns else 3

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import Findings, Scores
@@ -75,6 +77,11 @@ def write_membership(trainer: Trainer, name: str, findings: Findings, summary: M
             for part, chosen in (("members", samples.members), ("nonmembers", ~samples.members)):
                 logger.experiment.add_histogram(f"membership/scores/{part}", scores[chosen], 0)
         logger.finalize("success")
+
+
+def shown(guesses: Guesses, members: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the positions of the samples that the figures of an attack show."""
+    return np.concatenate(list(extremes(guesses.scores, members, PAGE).values()))
 
 
 def _write_exposed(trainer: Trainer, folder: Path, samples: SignalSamples, scores: Scores) -> None:

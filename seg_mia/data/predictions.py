@@ -98,6 +98,13 @@ class SignalSamples(SignalMaps):
         indices, members, rows = self.indices[positions], self.members[positions], self.rows[positions]
         return type(self)(self.data, indices, members, self.logits, rows)
 
+    def answered(self, positions: NDArray[np.int64]) -> Self:
+        """Return the samples with logits of some alone, asked for now unless they are cached."""
+        if not callable(self.logits):
+            return self
+        known = {row: self.logits(row) for row in self.rows[positions].tolist()}
+        return type(self)(self.data, self.indices, self.members, known.__getitem__, self.rows)
+
 
 def predictions(
     network: nn.Module,

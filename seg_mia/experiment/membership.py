@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from seg_mia.callbacks.membership_results import summarise
+from seg_mia.callbacks.membership_results import shown, summarise
 from seg_mia.callbacks.outputs import Findings
 from seg_mia.checkpoint import same_start
 from seg_mia.config.spec import parameters
@@ -103,7 +103,7 @@ def infer(
 def _findings(judged: SignalSamples, guesses: Guesses, shadows: Sequence[TrainedModel]) -> Findings:
     """Return an attack's guesses about the evaluated samples, with the shadows it used."""
     return Findings(
-        judged,
+        judged.answered(shown(guesses, judged.members)),
         guesses.scores,
         guesses.threshold,
         guesses.seeds,

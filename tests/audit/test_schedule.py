@@ -149,7 +149,7 @@ def test_with_one_worker_the_order_is_that_of_the_steps() -> None:
     assert [number for number, _ in order(STEPS, 3)] == [0, 1, 5, 2, 3, 4]
 
 
-def test_with_more_workers_changes_of_images_begin_before_other_attacks_on_a_victim() -> None:
+def test_with_more_workers_long_attacks_on_a_victim_begin_before_short_ones() -> None:
     attacks = {name: checked(AttackEntry(name), {}, {}) for name in ("mia-global-loss", "mia-type1", "asma")}
     listed = [
         AuditStep(kind, 0, row, f"{name} {row}", attacks.get(name))
@@ -166,7 +166,7 @@ def test_with_more_workers_changes_of_images_begin_before_other_attacks_on_a_vic
     assert [step.title for _, step in order(listed, 2)] == [
         "victim 0",
         "victim 1",
-        *("utility 0", "asma 0", "mia-global-loss 0", "mia-type1 0", "recipe 0"),
-        *("utility 1", "asma 1", "mia-global-loss 1", "mia-type1 1", "recipe 1"),
+        *("utility 0", "asma 0", "mia-type1 0", "mia-global-loss 0", "recipe 0"),
+        *("utility 1", "asma 1", "mia-type1 1", "mia-global-loss 1", "recipe 1"),
     ]
     assert [step for _, step in order(listed, 1)] == listed

@@ -126,5 +126,10 @@ def test_a_part_keeps_each_samples_answer_and_group(data: Folder, ask: Callable[
     some = SignalSamples(data, indices, whole.members, answer).part(np.array([5, 1]))
     assert_close(some[0, 0].logits, whole[0, 5].logits)
     assert asked == [5]
+    kept = some.answered(np.array([1]))
+    assert asked == [5, 1]
+    assert_close(kept[0, 1].logits, whole[0, 1].logits)
+    assert asked == [5, 1]
+    assert whole.answered(np.array([1])) is whole
     again = part.part(np.array([1]))
     assert_close(again[0, 0].logits, whole[0, 1].logits)
