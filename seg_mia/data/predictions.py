@@ -19,6 +19,7 @@ import seg_mia
 from seg_mia.atomic import written_whole
 from seg_mia.config.spec import is_self_contained
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.digests import content_digest
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
 from seg_mia.models.prompts import prompts_from
@@ -159,7 +160,7 @@ def cache_name(
     Arguments as in `predictions`.
     """
     key = [
-        hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        content_digest(checkpoint).hex(),
         data.fingerprint,
         dict(data.source.settings),
         [data.source.ids[index] for index in indices],

@@ -151,17 +151,18 @@ def test_with_one_worker_the_order_is_that_of_the_steps() -> None:
 
 def test_with_more_workers_long_attacks_on_a_victim_begin_before_short_ones() -> None:
     attacks = {name: checked(AttackEntry(name), {}, {}) for name in ("mia-global-loss", "mia-type1", "asma")}
+    kinds: list[tuple[Kind, str]] = [
+        ("victim", "victim"),
+        ("utility", "utility"),
+        ("attack", "mia-global-loss"),
+        ("attack", "asma"),
+        ("attack", "mia-type1"),
+        ("recipe", "recipe"),
+    ]
     listed = [
         AuditStep(kind, 0, row, f"{name} {row}", attacks.get(name))
         for row in range(2)
-        for kind, name in (
-            ("victim", "victim"),
-            ("utility", "utility"),
-            ("attack", "mia-global-loss"),
-            ("attack", "asma"),
-            ("attack", "mia-type1"),
-            ("recipe", "recipe"),
-        )
+        for kind, name in kinds
     ]
     assert [step.title for _, step in order(listed, 2)] == [
         "victim 0",
