@@ -100,11 +100,16 @@ class SignalSamples(SignalMaps):
         return type(self)(self.data, indices, members, self.logits, rows)
 
     def answered(self, positions: NDArray[np.int64]) -> Self:
-        """Return the samples with logits of some alone, asked for now unless they are cached."""
-        if not callable(self.logits):
+        """Return the samples, with logits of some asked for now where each is asked for when it is read."""
+        ask = self.logits
+        if not callable(ask):
             return self
-        known = {row: self.logits(row) for row in self.rows[positions].tolist()}
-        return type(self)(self.data, self.indices, self.members, known.__getitem__, self.rows)
+        known = {row: ask(row) for row in self.rows[positions].tolist()}
+
+        def answer(row: int) -> NDArray[np.float16]:
+            return known[row] if row in known else ask(row)
+
+        return type(self)(self.data, self.indices, self.members, answer, self.rows)
 
 
 def predictions(

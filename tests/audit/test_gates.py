@@ -58,22 +58,25 @@ def test_a_checkpoint_shows_which_it_had(tiny: Path, trained: Trained) -> None:
     assert had("Canaries")
 
 
+CANARY_ROW = VictimRow(defence=["canaries"], options={"model.defences.count": 8})
+
+
 @pytest.mark.usefixtures("common_cache")  # the phantom is drawn to see which samples there are
 @pytest.mark.parametrize(
     ("gate", "settings", "telling"),
     [
         ("epsilon>8", {}, "no victim of none is trained with DPSGD"),
-        ("epsilon>8", {"defences": ["none", "canaries"]}, r"none, canaries is trained.*\[none, dp\]"),
+        ("epsilon>8", {"defences": ["none", CANARY_ROW]}, r"none, canaries is trained.*\[none, dp\]"),
         ("epsilon[none]>8", {"defences": ["none", VictimRow(config="phantom_dp")]}, "no victim of none is"),
-        ("epsilon.refutations>0", {"defences": ["none", "canaries"]}, r"is trained with DPSGD"),
+        ("epsilon.refutations>0", {"defences": ["none", CANARY_ROW]}, r"is trained with DPSGD"),
         ("canaries.auc>0.6", {"defences": ["none", "dp"]}, r"none, dp is trained.*\[none, canaries\]"),
         (
             "canaries.epsilon[dp]>1",
-            {"defences": ["canaries", "dp"]},
+            {"defences": [CANARY_ROW, "dp"]},
             "no victim of dp is trained with Canaries",
         ),
         ("epsilon.proven>1", {}, "matches nothing"),
-        ("canaries.tpr>1", {"defences": ["canaries"]}, "matches nothing"),
+        ("canaries.tpr>1", {"defences": [CANARY_ROW]}, "matches nothing"),
         ("epsilon.proved>1", {}, "matches nothing"),  # which membership attacks alone do
     ],
 )
