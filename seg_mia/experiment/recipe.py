@@ -19,18 +19,17 @@ from seg_mia.data.predictions import is_reproducible
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
-from seg_mia.experiment.answers import pool_of, seen_by
+from seg_mia.experiment.answers import COMMON, pool_of, seen_by
 from seg_mia.experiment.trained_networks import initial_of, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.arrays import prepared, untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
-from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
 from seg_mia.membership.fleet.many_runs import exchangeable, many_runs_bound
 from seg_mia.membership.fleet.recipe import by_patient
 from seg_mia.membership.label_signals import of_classes
 from seg_mia.membership.scorers import Levelled
-from seg_mia.membership.signals import ImageDice, ImageLoss, Signal
+from seg_mia.membership.signals import ImageDice, Signal
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST
@@ -39,7 +38,7 @@ from seg_mia.tasks.segmentation import Segmentation
 log = logging.getLogger(__name__)
 
 QUALITY: Final = ImageDice()
-KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
+KEPT: Final = (QUALITY, *COMMON)
 """Signals kept of each network of a fleet, those of the shipped attacks."""
 FOREGROUND: Final = "foreground"
 """Column of the fraction of an image that is foreground."""

@@ -223,6 +223,13 @@ def test_mappings_of_classes_stay_mappings() -> None:
             "victim phantom_dp, seed 0: batch_size must be at most the declared population of 4 images",
         ),
         (
+            {
+                "shadow": "phantom_victim",
+                "defences": [VictimRow(defence=["poisoned"], options={"model.defences.size": 999})],
+            },
+            "victim phantom_victim, poisoned, seed 0: .*999",
+        ),
+        (
             {"shadow": "phantom_victim", "data": {"reference": 0}, "defences": ["distilled"]},
             "victim phantom_victim, distilled, seed 0: the victim's half has no reference images",
         ),
